@@ -1,0 +1,5 @@
+"""thumbproxy: a caching reverse-proxy for images."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

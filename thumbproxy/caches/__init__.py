@@ -1,0 +1,1 @@
+"""Caches: where finished renditions and sources are kept."""

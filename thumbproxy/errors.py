@@ -1,0 +1,157 @@
+"""Everything that can go wrong, as one tree.
+
+    ThumbproxyError
+    ├── RequestError                  the URL is at fault
+    │   ├── NotAThumbnailUrl   404
+    │   ├── MethodNotAllowed   405
+    │   ├── BadSignature       403
+    │   ├── BadSource          400
+    │   ├── BadOptions         400
+    │   ├── Expired            410
+    │   └── LoopDetected       508
+    ├── SourceError                   the origin's picture is at fault
+    │   ├── SourceNotFound     404
+    │   ├── SourceTooLarge     413
+    │   ├── UnsupportedImage   415
+    │   └── BrokenImage        422
+    ├── OriginError                   the origin is at fault
+    │   ├── OriginFailed       502
+    │   └── OriginTimeout      504
+    └── CapacityError                 we are at fault
+        ├── Overloaded         503
+        ├── TooSlow            504
+        └── EngineFailed       500
+
+Each class carries its HTTP status and a token for machines. `reason` is one sentence for the
+person who sees it, without internals; `log` is what the operator should know besides.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+
+class ThumbproxyError(Exception):
+    """Base of all errors that become an HTTP reply."""
+
+    status: ClassVar[int]
+    token: ClassVar[str]
+    default_reason: ClassVar[str]
+    ours: ClassVar[bool] = False
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, reason: str = "", *, log: str = "") -> None:
+        self.reason = reason or self.default_reason
+        self.log = log
+        super().__init__(self.reason)
+
+    def fresh(self) -> Self:
+        """The same failure as a new exception: one per thread that raises it."""
+        return type(self)(self.reason, log=self.log)
+
+
+class RequestError(ThumbproxyError):
+    """The URL is at fault; asking the origin would be pointless."""
+
+
+class NotAThumbnailUrl(RequestError):
+    status, token = 404, "not-a-thumbnail-url"
+    default_reason = "This is not the address of a thumbnail."
+
+
+class MethodNotAllowed(RequestError):
+    status, token = 405, "method-not-allowed"
+    default_reason = "Thumbnails answer GET and HEAD only."
+
+
+class BadSignature(RequestError):
+    status, token = 403, "bad-signature"
+    default_reason = "The signature of this address does not match it."
+
+
+class BadSource(RequestError, ValueError):
+    status, token = 400, "bad-source"
+    default_reason = "The source part of this address is not allowed."
+
+
+class BadOptions(RequestError, ValueError):
+    status, token = 400, "bad-options"
+    default_reason = "The options of this address are not allowed."
+
+
+class Expired(RequestError):
+    status, token = 410, "expired"
+    default_reason = "This address has expired."
+
+
+class LoopDetected(RequestError):
+    status, token = 508, "loop-detected"
+    default_reason = "The source of this thumbnail leads back to thumbproxy itself."
+
+
+class SourceError(ThumbproxyError):
+    """The origin answered, but not with a picture that can be used."""
+
+
+class SourceNotFound(SourceError):
+    status, token = 404, "source-not-found"
+    default_reason = "The source image was not found."
+
+
+class SourceTooLarge(SourceError):
+    status, token = 413, "source-too-large"
+    default_reason = "The source image has too many bytes."
+
+
+class UnsupportedImage(SourceError):
+    status, token = 415, "unsupported-image"
+    default_reason = "The source is not an image of a supported format (JPEG, PNG, GIF, WebP)."
+
+
+class BrokenImage(SourceError):
+    status, token = 422, "broken-image"
+    default_reason = "The source image is damaged or cut short."
+
+
+class OriginError(ThumbproxyError):
+    """The origin did not answer as it should."""
+
+
+class OriginFailed(OriginError):
+    status, token = 502, "origin-failed"
+    default_reason = "The origin did not deliver the source image."
+
+
+class OriginTimeout(OriginError):
+    status, token = 504, "origin-timeout"
+    default_reason = "The origin took too long to deliver the source image."
+
+
+class CapacityError(ThumbproxyError):
+    """We could not do the work."""
+
+    ours = True
+
+
+class Overloaded(CapacityError):
+    status, token = 503, "overloaded"
+    default_reason = "Too many images are being made at the moment. Please try again."
+    retry_after = 1
+
+
+class TooSlow(CapacityError):
+    status, token = 504, "too-slow"
+    default_reason = "Making this image took too long."
+
+
+class EngineFailed(CapacityError):
+    status, token = 500, "engine-failed"
+    default_reason = "The image could not be made."
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used. `faults` is every fault found, a sentence each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))

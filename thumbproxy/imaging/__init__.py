@@ -1,0 +1,1 @@
+"""Engines: encoded pictures in, encoded pictures out."""

@@ -1,0 +1,50 @@
+"""What one request may cost, as values."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds that protect the server. Each has a safe default.
+
+    source_bytes     size of a source file, bytes
+    source_pixels    width x height x frames of a source, pixels
+    source_side      longest side of a source, pixels
+    output_side      longest side of an output, pixels; also the bound of `w` and `h` times `dpr`
+    fetch_seconds    one fetch from the origin, all redirects and the body included
+    request_seconds  one request, waiting for others included
+    redirects        hops that a fetch follows
+    """
+
+    source_bytes: int = 30 * 1024 * 1024
+    source_pixels: int = 50_000_000
+    source_side: int = 16_384
+    output_side: int = 4_096
+    fetch_seconds: float = 10.0
+    request_seconds: float = 25.0
+    redirects: int = 3
+
+
+class Deadline:
+    """A moment on the monotonic clock by which something must have ended."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self.at
+
+    def within(self, seconds: float) -> Deadline:
+        """The earlier of this deadline and one `seconds` from now."""
+        return Deadline(min(self.remaining, seconds))

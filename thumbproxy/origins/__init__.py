@@ -1,0 +1,1 @@
+"""Origins: where source images come from."""

@@ -1,0 +1,74 @@
+"""What the rest of thumbproxy knows of an origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from thumbproxy.limits import Deadline, Limits
+from thumbproxy.media import Validators
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """One question to an origin.
+
+    path        below the origin's mount, decoded; HTTP and WSGI origins read `?query` in it
+    validators  of the copy that we have; empty for none
+    deadline    by which the whole body must be here
+    limits      source_bytes and redirects apply
+    fresh       True: caches between us and the origin must revalidate too
+    client      the WSGI environ of the client's request, of which an origin in the same process
+                takes the server's name and scheme, and nothing else
+    """
+
+    path: str
+    validators: Validators
+    deadline: Deadline
+    limits: Limits
+    fresh: bool
+    client: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An origin's answer.
+
+    body        the whole source; None: the copy with our validators is still good
+    validators  to ask with the next time
+    modified    unix seconds of the source's last change, where the origin says so
+    lifetime    seconds for which the origin lets a cache use it; None: it does not say
+    storable    False: the origin forbids shared caches to keep it
+    """
+
+    body: bytes | None
+    validators: Validators
+    modified: int | None = None
+    lifetime: float | None = None
+    storable: bool = True
+
+
+class Origin(Protocol):
+    """Where sources come from. Used by many threads at once.
+
+    immutable  True: a name is never used for another picture again
+    local      True: reading a source again costs no more than keeping a copy
+    """
+
+    immutable: bool
+    local: bool
+
+    def fetch(self, request: FetchRequest) -> Fetched:
+        """The source, whole.
+
+        Raises SourceNotFound, SourceTooLarge, OriginFailed, OriginTimeout; nothing else.
+        """
+        ...
+
+    def fingerprint(self, path: str) -> str | None:
+        """The ETag that `fetch` would give now, when that is known by a system call or two.
+
+        None: only a lifetime tells whether a copy is fresh. "": there is no such source.
+        """
+        ...

@@ -1,0 +1,147 @@
+"""The URL grammar: `{prefix}/{source}/{options}.{signature}.{format}`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from thumbproxy.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl
+from thumbproxy.limits import Limits
+from thumbproxy.media import Format
+from thumbproxy.options import Options
+from thumbproxy.signing import Signer
+
+AUTO = "auto"
+OUTPUTS = {format.extension: format for format in Format}
+FALLBACK = Format.JPEG
+
+# What a path segment may hold unescaped (RFC 3986 section 3.3), so that URLs stay readable.
+_SAFE = "/~-._!$'()*,;=:@"
+# gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
+_LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
+_THUMBNAIL_NAME = re.compile(r".+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A verified request.
+
+    format: what will be sent; for an `auto` URL the fallback until it is negotiated.
+    """
+
+    source: str
+    options: Options
+    signature: str
+    format: Format
+    auto: bool
+
+    def accepting(self, format: Format) -> ImageRequest:
+        return replace(self, format=format)
+
+    @property
+    def filename(self) -> str:
+        """The name under which the variant is kept, in its source's directory.
+
+        It is the last segment of the URL, so that a web server finds it; what an expiring URL
+        asks for is kept under a name without time and signature.
+        """
+        extension = f"auto.{self.format.extension}" if self.auto else self.format.extension
+        if self.options.expires is None:
+            return f"{self.options}.{self.signature}.{extension}"
+        return f"{self.options.identity}.{extension}"
+
+
+class UrlCodec:
+    """Reads and writes thumbnail URLs below one prefix."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        *,
+        prefix: str = "/thumb",
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._signer = signer
+        self._limits = limits
+        self._clock = clock
+        self.prefix = prefix.rstrip("/") + "/"
+
+    def parse(self, path: str) -> ImageRequest | None:
+        """The request that a decoded path asks for; None when it is not below the prefix.
+
+        Nothing is looked at before the signature is verified.
+        Raises NotAThumbnailUrl, BadSignature, BadSource, BadOptions, Expired.
+        """
+        if not path.startswith(self.prefix):
+            return None
+        rest = path[len(self.prefix) :]
+        stem, signature, extension = _split(rest)
+        try:
+            verified = self._signer.verify(f"{stem}.{extension}", signature)
+        except UnicodeEncodeError:  # a lone surrogate is in no text that we sign
+            verified = False
+        if not verified:
+            raise BadSignature
+        source, _, options_text = stem.rpartition("/")
+        check_source(source)
+        options = Options.parse(options_text)
+        options.check(self._limits)
+        if options.expires is not None and options.expires <= self._clock():
+            raise Expired
+        format = OUTPUTS.get(extension, FALLBACK)
+        return ImageRequest(source, options, signature, format, extension == AUTO)
+
+    def build(self, source: str, options: Options, format: str) -> str:
+        """The signed path, percent-encoded (RFC 3986). Raises BadSource, BadOptions."""
+        check_source(source)
+        options.check(self._limits)
+        if format not in OUTPUTS and format != AUTO:
+            raise BadOptions(
+                f"There is no format {format!r}. Formats are: {', '.join(OUTPUTS)}, {AUTO}."
+            )
+        stem = f"{source}/{options}"
+        signature = self._signer.sign(f"{stem}.{format}")
+        path = quote(f"{self.prefix}{stem}.{signature}.{format}", safe=_SAFE)
+        if len(path) > _LONGEST_PATH:
+            raise BadSource(
+                f"The address would have {len(path)} characters; web servers take {_LONGEST_PATH}."
+            )
+        return path
+
+
+def _split(rest: str) -> tuple[str, str, str]:
+    """stem, signature, extension of what follows the prefix."""
+    parts = rest.rsplit(".", 2)
+    if len(parts) != 3 or "/" not in parts[0] or "/" in parts[1]:
+        raise NotAThumbnailUrl
+    stem, signature, extension = parts
+    if extension not in OUTPUTS and extension != AUTO:
+        raise NotAThumbnailUrl
+    return stem, signature, extension
+
+
+def check_source(source: str) -> None:
+    """Raise BadSource, with the reason, for a source that no origin is asked for."""
+    segments = source.split("/")
+    if not source:
+        raise BadSource("The source is empty.")
+    if "" in segments:
+        raise BadSource(f"The source {source[:80]!r} has an empty segment: "
+                        "it starts or ends with a slash, or has two in a row.")  # fmt: skip
+    if any(segment.startswith(".") for segment in segments):
+        raise BadSource(f"The source {source[:80]!r} has a segment that starts with a dot.")
+    if "\\" in source or _CONTROL.search(source):
+        raise BadSource(f"The source {source[:80]!r} has a backslash or a control character.")
+    try:
+        longest = max(len(segment.encode()) for segment in segments)
+    except UnicodeEncodeError:
+        raise BadSource(f"The source {source[:80]!r} is not valid Unicode text.") from None
+    if longest > 255:
+        raise BadSource("The source has a segment of more than 255 bytes.")
+    if _THUMBNAIL_NAME.fullmatch(segments[-1]):
+        raise BadSource(f"The source {source[:80]!r} is itself the address of a thumbnail.")
