@@ -1,5 +1,34 @@
-"""thumbproxy: a caching reverse-proxy for images."""
+"""thumbproxy: a caching reverse-proxy for images.
+
+Building URLs needs `Thumbnails`, `Signer` and `Options`, which load nothing but themselves.
+`ThumbProxy` and `Folder`, which serve, are loaded when they are first asked for.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from thumbproxy.options import Options
+from thumbproxy.signing import Signer
+from thumbproxy.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from thumbproxy.build import ThumbProxy
+    from thumbproxy.origins.folder import Folder
+    from thumbproxy.origins.http import HttpOrigin
+
+__all__ = ["Folder", "HttpOrigin", "Options", "Signer", "ThumbProxy", "Thumbnails"]
 __version__ = "0.1.0"
+
+_SERVING = {
+    "ThumbProxy": "thumbproxy.build",
+    "Folder": "thumbproxy.origins.folder",
+    "HttpOrigin": "thumbproxy.origins.http",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SERVING:
+        return getattr(import_module(_SERVING[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -61,11 +61,13 @@ class Rendition:
     cache_status  the parameters of RFC 9211 after the cache's name
     timings       (name, seconds) pairs for Server-Timing
     storable      False: the origin forbids to keep it (private, no-store)
+    immutable     True: this URL will never show another picture
     """
 
     body: bytes
     format: Format
     modified: int
     cache_status: str
-    timings: tuple[tuple[str, float], ...] = field(default=())
+    timings: tuple[tuple[str, float], ...] = ()
     storable: bool = True
+    immutable: bool = False

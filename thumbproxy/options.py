@@ -52,8 +52,8 @@ class Number:
 
     @property
     def allowed(self) -> str:
-        decimals = ("a whole number", "a number with one decimal at most")[min(self.places, 1)]
-        return f"{decimals} from {self.low} to {self.high}"
+        form = f"a number with at most {self.places} decimals" if self.places else "a whole number"
+        return f"{form} from {self.low} to {self.high}"
 
     def read(self, text: str) -> float:
         return self.check(float(_digits(text)))
@@ -78,12 +78,10 @@ class Choice:
         return "one of " + ", ".join(map(str, self.values))
 
     def read(self, text: str) -> Any:
-        return next(value for value in self.values if str(value) == self.check_text(text))
-
-    def check_text(self, text: str) -> str:
-        if text not in map(str, self.values):
+        by_text = {str(value): value for value in self.values}
+        if text not in by_text:
             raise ValueError
-        return text
+        return by_text[text]
 
     def check(self, value: Any) -> Any:
         if isinstance(value, bool) or value not in self.values:
@@ -113,7 +111,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Text of one form; `normal` is applied before it is compared."""
+    """Text of one form."""
 
     regex: str
     allowed: str
@@ -139,8 +137,7 @@ class Color:
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", value):
             raise ValueError
-        value = value.lower()
-        return value[:6] if value[6:] == "ff" else value
+        return value.lower().removesuffix("ff") if len(value) == 8 else value.lower()
 
     def write(self, value: str) -> str:
         return value

@@ -71,7 +71,7 @@ class Thumbnails:
             candidates.append(f"{self.url(source, **{**wanted, **box})} {candidate}w")
         return ", ".join(candidates)
 
-    def picture(  # noqa: PLR0913 - the attributes of the element
+    def picture(
         self,
         source: str,
         preset: str | None = None,

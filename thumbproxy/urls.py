@@ -30,12 +30,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class ImageRequest:
     """A verified request.
 
-    format: what will be sent; for an `auto` URL the fallback until it is negotiated.
+    name    the last segment of the URL, decoded: `{options}.{signature}.{format}`
+    format  what will be sent; for an `auto` URL the fallback until it is negotiated
     """
 
     source: str
     options: Options
-    signature: str
+    name: str
     format: Format
     auto: bool
 
@@ -43,16 +44,20 @@ class ImageRequest:
         return replace(self, format=format)
 
     @property
-    def filename(self) -> str:
-        """The name under which the variant is kept, in its source's directory.
+    def pinned(self) -> bool:
+        """Whether the URL names a version of its source for ever: such a reply never changes."""
+        return self.options.version is not None and self.options.expires is None
 
-        It is the last segment of the URL, so that a web server finds it; what an expiring URL
-        asks for is kept under a name without time and signature.
+    @property
+    def filename(self) -> str:
+        """The name under which the variant is kept, in the directory of its source.
+
+        It is the name in the URL, so that a web server finds it; with the format behind it where
+        that was negotiated. What an expiring URL asks for is kept without time and signature.
         """
-        extension = f"auto.{self.format.extension}" if self.auto else self.format.extension
-        if self.options.expires is None:
-            return f"{self.options}.{self.signature}.{extension}"
-        return f"{self.options.identity}.{extension}"
+        if self.options.expires is not None:
+            return f"{self.options.identity}.{self.format.extension}"
+        return f"{self.name}.{self.format.extension}" if self.auto else self.name
 
 
 class UrlCodec:
@@ -94,7 +99,8 @@ class UrlCodec:
         if options.expires is not None and options.expires <= self._clock():
             raise Expired
         format = OUTPUTS.get(extension, FALLBACK)
-        return ImageRequest(source, options, signature, format, extension == AUTO)
+        name = rest[len(source) + 1 :]
+        return ImageRequest(source, options, name, format, extension == AUTO)
 
     def build(self, source: str, options: Options, format: str) -> str:
         """The signed path, percent-encoded (RFC 3986). Raises BadSource, BadOptions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Validators
@@ -35,11 +35,12 @@ class FetchRequest:
 class Fetched:
     """An origin's answer.
 
-    body        the whole source; None: the copy with our validators is still good
-    validators  to ask with the next time
-    modified    unix seconds of the source's last change, where the origin says so
-    lifetime    seconds for which the origin lets a cache use it; None: it does not say
-    storable    False: the origin forbids shared caches to keep it
+    body             the whole source; None: the copy with our validators is still good
+    validators       to ask with the next time
+    modified         unix seconds of the source's last change, where the origin says so
+    lifetime         seconds for which the origin lets a cache use it; None: it does not say
+    storable         False: the origin forbids shared caches to keep it
+    must_revalidate  True: the origin forbids to use it past its lifetime (RFC 9111 section 4.2.4)
     """
 
     body: bytes | None
@@ -47,8 +48,10 @@ class Fetched:
     modified: int | None = None
     lifetime: float | None = None
     storable: bool = True
+    must_revalidate: bool = False
 
 
+@runtime_checkable
 class Origin(Protocol):
     """Where sources come from. Used by many threads at once.
 

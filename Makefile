@@ -1,0 +1,56 @@
+# thumbproxy: what one does with a checkout. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PYTHON ?= python3
+# Debian keeps nginx out of the path of ordinary users.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+bin := .venv/bin
+ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
+
+.PHONY: help demo setup lint types test bench build clean
+
+help:  ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: .venv/.run  ## set up, then show sample pictures on a page: make demo ARGS="--photos ~/Pictures"
+	$(bin)/thumbproxy demo $(ARGS)
+
+setup: .venv/.test  ## set up for running and testing, and no more
+
+lint: .venv/.test  ## style: ruff
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+types: .venv/.test  ## types: mypy, strict
+	$(bin)/mypy
+
+test: lint types  ## set up, then all checks and all tests: make test ARGS="-k nginx"
+	$(bin)/python -m pytest $(ARGS)
+
+bench: .venv/.bench  ## CPU time and PSNR beside Pillow and libvips: make bench PHOTOS=folder
+	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }
+	$(bin)/python benchmarks/engine.py $(PHOTOS)
+
+build: .venv/.test  ## the wheel and the source archive, in dist/
+	$(bin)/hatchling build --clean dist
+
+clean:  ## remove everything that the set-up and the tools made
+	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says for what .venv is ready. What is enough for tests is enough for the demo.
+.venv/.run: $(ready)
+	scripts/setup.sh run
+	touch $@
+
+.venv/.test: $(ready)
+	scripts/setup.sh test
+	touch .venv/.run $@
+
+.venv/.bench: $(ready)
+	scripts/setup.sh bench
+	touch .venv/.run $@

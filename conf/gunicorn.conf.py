@@ -1,0 +1,44 @@
+"""gunicorn for thumbproxy, for those who start gunicorn themselves.
+
+    THUMBPROXY_KEYS=… THUMBPROXY_ORIGIN=/srv/media \\
+        gunicorn -c conf/gunicorn.conf.py "thumbproxy.build:application()"
+
+`thumbproxy serve` needs none of this. Arguments to gunicorn override what is said here.
+"""
+
+from __future__ import annotations
+
+import os
+
+bind = "127.0.0.1:8080"
+
+# A process for each core, so that Python's lock is no bottleneck. WEB_CONCURRENCY is the name
+# that gunicorn itself reads.
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
+# Most of them wait: for an origin, for another request's render, or for a slow client.
+threads = 16
+
+# A worker says that it lives by touching a file. On a disk that stalls, that would kill it.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there
+
+# A worker that is silent for so long is killed. Threads have their own deadline of 25 s.
+timeout = 60
+# Requests in flight are finished at a reload or a stop, and none takes longer than 25 s.
+graceful_timeout = 30
+# Longer than the 60 s of nginx's upstream keep-alive: the side that sends requests must hang
+# up first, or now and then one is sent into a connection that is being closed.
+keepalive = 75
+
+# Memory does not grow with the requests served, so no worker needs to be replaced for that.
+max_requests = 0
+
+# Whose X-Forwarded-* are believed: nginx on this machine. Elsewhere, name its address.
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+
+# A socket through which gunicorn could be told to do things, and nobody does.
+control_socket_disable = True
+
+# nginx has the access log, if one is wanted.
+accesslog = None
+errorlog = "-"

@@ -1,0 +1,236 @@
+"""Every number of a render, before a pixel is touched. Pure.
+
+Two coordinate systems meet here. The *sensor* is the picture as it lies in the file; *upright* is
+what a person sees, after the EXIF orientation. Options speak of the upright picture; decoding and
+resizing happen on the sensor's, because turning a small picture is cheaper than turning a large
+one. So the plan translates, and the steps only follow it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from thumbproxy.errors import BadOptions
+from thumbproxy.limits import Limits
+from thumbproxy.media import ImageInfo
+from thumbproxy.options import COMPASS, Options
+
+Size = tuple[int, int]
+
+# How much larger than the output a picture that the JPEG decoder scales to n/8 must stay.
+# Scaling in the decoder folds the finest detail back into the picture (aliasing), the more
+# visibly the closer the output is. 4/8 drops what cameras hardly resolve, so 1.5 is enough;
+# 2/8 and 1/8 cut into real detail. Odd eighths are missing on purpose: the decoder has no SIMD
+# for them, and 5/8 to 7/8 take longer than the whole picture. See benchmarks/engine.py.
+DECODE_MARGINS = {1: 4.0, 2: 3.0, 4: 1.5}
+
+
+class Box(NamedTuple):
+    """A rectangle; left and top are inside, right and bottom are its far edges. Pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with the pixels, in this order.
+
+    eighths      the JPEG decoder may scale the sensor's picture to this many eighths; 8 is all
+    box          region of the unscaled sensor's picture to resize, fractions of a pixel allowed
+    size         (width, height) to resize `box` to, in the sensor's orientation
+    orientation  EXIF orientation to undo after resizing, 1 to 8
+    canvas       (width, height) of the background to put the upright picture on; None: no canvas
+    offset       (x, y) of the picture on the canvas
+    output       (width, height) of the result, after `rot`
+    """
+
+    eighths: int
+    box: Box
+    size: Size
+    orientation: int
+    canvas: Size | None
+    offset: tuple[int, int]
+    output: Size
+
+
+class _Fit(NamedTuple):
+    region: Box  # of the upright source
+    size: Size  # of that region in the output, upright
+    canvas: Size | None = None
+    offset: tuple[int, int] = (0, 0)
+
+
+def plan(info: ImageInfo, options: Options, limits: Limits) -> Plan:
+    """The plan for a picture whose upright size is `info.width` x `info.height`.
+
+    No side of the output is ever 0, nor over `limits.output_side`: a larger picture is reduced to
+    it with its ratio kept. `w` and `h` apply before `rot`. A focal point counts in the picture as
+    `crop` left it. Raises BadOptions when `crop` lies outside the picture.
+    """
+    crop = crop_box(options.crop, info.width, info.height)
+    fit = _fit(crop, options, limits.output_side)
+    box = to_sensor(fit.region, info.orientation, (info.width, info.height))
+    size = _swapped(fit.size) if info.orientation >= 5 else fit.size
+    output = fit.canvas or fit.size
+    return Plan(
+        eighths=decode_eighths(box, size, (info.width, info.height)),
+        box=box,
+        size=size,
+        orientation=info.orientation,
+        canvas=fit.canvas,
+        offset=fit.offset,
+        output=_swapped(output) if options.rotate in (90, 270) else output,
+    )
+
+
+def crop_box(crop: tuple[float, ...] | None, width: int, height: int) -> Box:
+    """`crop` in whole pixels, cut off at the picture's edges and at least one pixel large."""
+    if crop is None:
+        return Box(0, 0, width, height)
+    left, right = _span(crop[0], crop[2], width)
+    top, bottom = _span(crop[1], crop[3], height)
+    if left >= width or top >= height:
+        raise BadOptions(f"crop lies outside the picture, which is {width} x {height} pixels.")
+    return Box(left, top, max(right, left + 1), max(bottom, top + 1))
+
+
+def decode_eighths(box: Box, size: Size, picture: Size) -> int:
+    """The smallest cheap scale, in eighths, that leaves enough of `box` to be resized to `size`."""
+    if max(picture) < 8:
+        return 8  # two scales could round to one size, and the decoder picks by size
+    ratio = min(box.width / size[0], box.height / size[1])
+    return next((n for n, margin in DECODE_MARGINS.items() if ratio * n / 8 >= margin), 8)
+
+
+def to_sensor(box: Box, orientation: int, upright: Size) -> Box:
+    """The same region in the sensor's coordinates; `upright` is the upright picture's size."""
+    width, height = upright
+    left, top, right, bottom = box
+    mirrored_x = (width - right, width - left)
+    mirrored_y = (height - bottom, height - top)
+    # In which upright direction the sensor's x axis runs, and its y axis.
+    along_x, along_y = {
+        1: ((left, right), (top, bottom)),
+        2: (mirrored_x, (top, bottom)),
+        3: (mirrored_x, mirrored_y),
+        4: ((left, right), mirrored_y),
+        5: ((top, bottom), (left, right)),
+        6: ((top, bottom), mirrored_x),
+        7: (mirrored_y, mirrored_x),
+        8: (mirrored_y, (left, right)),
+    }[orientation]
+    return Box(along_x[0], along_y[0], along_x[1], along_y[1])
+
+
+def _fit(crop: Box, options: Options, most: int) -> _Fit:
+    if options.width is None or options.height is None or options.fit == "inside":
+        return _inside(crop, options, most)
+    target = _target(options.width, options.height, options.dpr, most)
+    if options.fit == "cover":
+        return _cover(crop, target, options)
+    if options.fit == "pad":
+        return _pad(crop, target, options)
+    return _stretch(crop, target, options)
+
+
+def _inside(crop: Box, options: Options, most: int) -> _Fit:
+    scales = [most / crop.width, most / crop.height]
+    if options.width is not None:
+        scales.append(options.width * options.dpr / crop.width)
+    if options.height is not None:
+        scales.append(options.height * options.dpr / crop.height)
+    if len(scales) == 2 or not options.enlarge:
+        scales.append(1.0)
+    scale = min(scales)
+    return _Fit(crop, (_whole(crop.width * scale), _whole(crop.height * scale)))
+
+
+def _cover(crop: Box, target: Size, options: Options) -> _Fit:
+    scale = max(target[0] / crop.width, target[1] / crop.height)
+    if scale >= 1 and not options.enlarge:
+        # Cut to the ratio, pixel for pixel: a start between two pixels would only blur.
+        size = (
+            min(_whole(target[0] / scale), int(crop.width)),
+            min(_whole(target[1] / scale), int(crop.height)),
+        )
+        start = _start(crop, size, options.gravity)
+        x, y = math.floor(start[0] + 0.5), math.floor(start[1] + 0.5)
+        return _Fit(Box(x, y, x + size[0], y + size[1]), size)
+    width, height = min(target[0] / scale, crop.width), min(target[1] / scale, crop.height)
+    left, top = _start(crop, (width, height), options.gravity)
+    right, bottom = min(left + width, crop.right), min(top + height, crop.bottom)
+    return _Fit(Box(left, top, right, bottom), target)
+
+
+def _pad(crop: Box, target: Size, options: Options) -> _Fit:
+    scale = min(target[0] / crop.width, target[1] / crop.height)
+    if not options.enlarge:
+        scale = min(scale, 1.0)
+    size = (
+        min(_whole(crop.width * scale), target[0]),
+        min(_whole(crop.height * scale), target[1]),
+    )
+    x, y = _point(options.gravity)
+    offset = (
+        math.floor((target[0] - size[0]) * x + 0.5),
+        math.floor((target[1] - size[1]) * y + 0.5),
+    )
+    return _Fit(crop, size, target, offset)
+
+
+def _stretch(crop: Box, target: Size, options: Options) -> _Fit:
+    scale = 1.0
+    if not options.enlarge:
+        scale = min(1.0, crop.width / target[0], crop.height / target[1])
+    return _Fit(crop, (_whole(target[0] * scale), _whole(target[1] * scale)))
+
+
+def _target(width: float, height: float, dpr: float, most: int) -> Size:
+    scale = min(dpr, most / width, most / height)
+    return _whole(width * scale), _whole(height * scale)
+
+
+def _start(
+    crop: Box, size: tuple[float, float], gravity: str | tuple[float, float]
+) -> tuple[float, float]:
+    """Where a region of `size` begins that has the focal point as near its middle as it can."""
+    x, y = _point(gravity)
+    left = x * crop.width - size[0] / 2
+    top = y * crop.height - size[1] / 2
+    return (
+        crop.left + min(max(left, 0.0), crop.width - size[0]),
+        crop.top + min(max(top, 0.0), crop.height - size[1]),
+    )
+
+
+def _span(start: float, length: float, side: int) -> tuple[int, int]:
+    """First and past-the-last pixel of one direction of a crop; a float is a fraction of it."""
+    first = start * side if isinstance(start, float) else start
+    extent = length * side if isinstance(length, float) else length
+    return math.floor(first + 0.5), min(math.floor(first + extent + 0.5), side)
+
+
+def _point(gravity: str | tuple[float, float]) -> tuple[float, float]:
+    return COMPASS[gravity] if isinstance(gravity, str) else gravity
+
+
+def _whole(length: float) -> int:
+    """A length in whole pixels, half up, never 0."""
+    return max(1, math.floor(length + 0.5))
+
+
+def _swapped(size: Size) -> Size:
+    return size[1], size[0]

@@ -1,0 +1,155 @@
+"""urllib3's connections with what they lack: a deadline for all of a reply, checked addresses,
+and a difference between a server that fails and a kept connection that has grown stale."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import socket
+from typing import TYPE_CHECKING, Any
+
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from thumbproxy.limits import Deadline
+from thumbproxy.origins.guard import Guard
+
+_BUFFER = 64 * 1024
+
+
+class StaleConnection(ConnectionResetError):
+    """A kept connection was closed by the server before it answered: asking again is safe."""
+
+
+def is_stale(error: BaseException | None) -> bool:
+    """Whether a StaleConnection is what `error` was raised for."""
+    while error is not None and not isinstance(error, StaleConnection):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+class FinalResponse(http.client.HTTPResponse):
+    """Skips every interim response. http.client does so only for 100, and would take a
+    103 (Early Hints, RFC 8297) for the final one."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
+        return version, int(http.HTTPStatus.CONTINUE) if interim else status, reason
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads a socket until a deadline. The socket's own timeout is for each read, and never ends
+    a reply that comes a byte at a time."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        self._socket = connection
+        self._file = connection.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        remaining = self._deadline.remaining
+        if not remaining:
+            raise TimeoutError("the deadline has passed")
+        self._socket.settimeout(remaining)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class TimedResponse(FinalResponse):
+    def __init__(self, sock: socket.socket, *args: Any, deadline: Deadline, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimedReader(sock, deadline), _BUFFER)
+
+
+if TYPE_CHECKING:
+    _ConnectionBase = HTTPConnection
+    _PoolBase = HTTPConnectionPool
+else:
+    _ConnectionBase = _PoolBase = object
+
+
+class _Kept(_ConnectionBase):
+    """Tells a kept connection that has grown stale."""
+
+    response_class = FinalResponse
+    _answered = False
+
+    def connect(self) -> None:
+        self._answered = False
+        super().connect()
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        try:
+            response = super().getresponse()
+        except ConnectionError as error:  # http.client.RemoteDisconnected is one
+            if self._answered:
+                raise StaleConnection(str(error)) from error
+            raise
+        self._answered = True
+        return response
+
+
+class _Guarded(_Kept):
+    """Takes its timeout as the time for everything, and connects where its guard allows."""
+
+    guard: Guard
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return self.guard.connect(self._dns_host, self.port, Deadline(self.timeout or 0.0))
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"{self.host}: {error}") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"{self.host}: {error}") from error
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        # urllib3 has set `timeout` to what is left of urllib3.Timeout(total=…).
+        deadline = Deadline(self.timeout or 0.0)
+        timed: Any = functools.partial(TimedResponse, deadline=deadline)
+        self.response_class = timed
+        return super().getresponse()
+
+
+class KeptHTTPConnection(_Kept, HTTPConnection):
+    pass
+
+
+class KeptHTTPSConnection(_Kept, HTTPSConnection):
+    pass
+
+
+class GuardedHTTPConnection(_Guarded, HTTPConnection):
+    pass
+
+
+class GuardedHTTPSConnection(_Guarded, HTTPSConnection):
+    pass
+
+
+class _GuardedPool(_PoolBase):
+    def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._guard = guard
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.guard = self._guard
+        return connection
+
+
+class GuardedHTTPPool(_GuardedPool, HTTPConnectionPool):
+    ConnectionCls = GuardedHTTPConnection
+
+
+class GuardedHTTPSPool(_GuardedPool, HTTPSConnectionPool):
+    ConnectionCls = GuardedHTTPSConnection

@@ -1,0 +1,111 @@
+"""Connections that are only made to addresses which were looked at first."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from thumbproxy.errors import OriginFailed
+from thumbproxy.limits import Deadline
+from thumbproxy.origins.addresses import AllowedNetworks
+
+Answer = tuple[socket.AddressFamily, Any]
+
+
+class Guard:
+    """Decides where connections may go, and makes them.
+
+    trusted   (host, port) pairs that the configuration names: they may have any address
+    networks  for all others, who are only known from redirects
+    """
+
+    def __init__(self, trusted: Iterable[tuple[str, int]], networks: AllowedNetworks) -> None:
+        self._trusted = frozenset(trusted)
+        self._networks = networks
+
+    def trusts(self, host: str, port: int) -> bool:
+        return (host.lower(), port) in self._trusted
+
+    def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        """A connected TCP socket. Raises OriginFailed for a forbidden address, OSError.
+
+        The name is resolved once, every answer is checked, and what was checked is what is
+        connected to: a second look-up could have another answer.
+        """
+        answers = resolve(host, port, deadline)
+        if not self.trusts(host, port):
+            self._check(host, answers)
+        error: OSError = TimeoutError("no time left to connect")
+        for tried, (family, address) in enumerate(answers):
+            # One address that swallows packets leaves time for the others.
+            share = deadline.within(deadline.remaining / (len(answers) - tried))
+            try:
+                return _connect(family, address, share, deadline)
+            except OSError as failure:
+                error = failure
+        raise error
+
+    def _check(self, host: str, answers: list[Answer]) -> None:
+        for _, address in answers:
+            text = str(address[0])
+            if text not in self._networks:
+                raise OriginFailed(log=f"redirect to {host}, whose address {text} is not allowed")
+
+
+def _connect(
+    family: socket.AddressFamily, address: Any, share: Deadline, whole: Deadline
+) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_time_left(share))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.connect(address)
+        # A TLS handshake comes next.
+        connection.settimeout(_time_left(whole))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _time_left(deadline: Deadline) -> float:
+    # 0 would make the socket non-blocking.
+    if deadline.passed:
+        raise TimeoutError("no time left to connect")
+    return deadline.remaining or 0.001
+
+
+def resolve(host: str, port: int, deadline: Deadline) -> list[Answer]:
+    """The addresses of a host. Raises OSError, TimeoutError among them."""
+    host = host.strip("[]")
+    with suppress(socket.gaierror):
+        return _look_up(host, port, socket.AI_NUMERICHOST)
+    # getaddrinfo() has no timeout, and a resolver that is down keeps it for half a minute. It is
+    # asked by a thread that can be left behind; connections are kept, so that this is rare.
+    outcome: queue.SimpleQueue[list[Answer] | OSError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            outcome.put(_look_up(host, port))
+        except OSError as error:
+            outcome.put(error)
+        except UnicodeError as error:  # a label that is empty or too long
+            outcome.put(OSError(f"{host!r} is no host name: {error}"))
+
+    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    try:
+        answers = outcome.get(timeout=deadline.remaining)
+    except queue.Empty:
+        raise TimeoutError(f"the name {host!r} was not resolved in time") from None
+    if isinstance(answers, OSError):
+        raise answers
+    return answers
+
+
+def _look_up(host: str, port: int, flags: int = 0) -> list[Answer]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]

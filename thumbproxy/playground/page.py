@@ -1,0 +1,161 @@
+"""The gallery page: what thumbproxy makes of a folder, as one HTML document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from thumbproxy.playground import specimens
+from thumbproxy.playground.folder import Picture, read_picture
+from thumbproxy.playground.names import HERO, SPECIAL
+from thumbproxy.thumbnails import Thumbnails
+
+_STYLE = Path(__file__).with_name("gallery.css").read_text("utf-8")
+
+_HERO_WIDTHS = (640, 960, 1280, 1920, 2560)
+_TILE_WIDTHS = (320, 640, 960, 1280)
+_TILE_SIZES = "(max-width: 640px) 100vw, (max-width: 1100px) 50vw, 33vw"
+_SHOWN_RATIO = (0.4, 3.0)  # a panorama or a tower of a picture is cropped to this in the grid
+
+
+def gallery(
+    thumbs: Thumbnails, folder: Path, sources: Sequence[str], *, total: int | None = None
+) -> str:
+    """The page as HTML that needs no scripts and nothing from elsewhere.
+
+    sources  paths below `folder`, which is the thumbnails' origin
+    total    how many pictures the folder has, when `sources` are not all of them
+    Reads the header of each file, for its ratio and its version; a file that cannot be read is
+    shown as such.
+    """
+    pictures = [read_picture(folder, source) for source in sources]
+    usable = {picture.source: picture for picture in pictures if not picture.error}
+    hero = _choose_hero(list(usable.values()))
+    body = [_hero(thumbs, hero)]
+    if hero is not None:
+        body.append(_address(thumbs, hero))
+    left_out = (total or 0) - len(pictures)
+    body.append(_grid(thumbs, [p for p in pictures if p.source not in SPECIAL], left_out))
+    if hero is not None:
+        body.append(specimens.options(thumbs, hero))
+    body += specimens.samples(thumbs, usable)
+    body.append(
+        "<footer><p>Every picture on this page was resized, signed and cached by thumbproxy. "
+        "Reload: they come from the cache.</p></footer>"
+    )
+    return _document("thumbproxy gallery", "\n".join(body))
+
+
+def _document(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="dark light">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _choose_hero(pictures: Sequence[Picture]) -> Picture | None:
+    """The sample made for it, else the first broad picture, else any."""
+    for picture in pictures:
+        if picture.source == HERO:
+            return picture
+    broad = (picture for picture in pictures if picture.ratio >= 1.3)
+    return next(broad, pictures[0] if pictures else None)
+
+
+def _hero(thumbs: Thumbnails, hero: Picture | None) -> str:
+    title = (
+        '<div class="title"><p class="mark">thumbproxy</p>'
+        "<h1>One picture.<br>Every size. Made&nbsp;once.</h1>"
+        "<p>Resized when first asked for, signed, cached, and served for a year.</p></div>"
+    )
+    if hero is None:
+        return f'<header class="hero">{title}</header>'
+    image = thumbs.picture(
+        hero.source,
+        widths=_HERO_WIDTHS,
+        sizes="100vw",
+        loading="eager",
+        quality=82,
+        version=hero.version,
+    )
+    return f'<header class="hero">{image}{title}</header>'
+
+
+def _address(thumbs: Thumbnails, picture: Picture) -> str:
+    """How the address of the first picture is made, and what its parts are."""
+    wanted: dict[str, Any] = {"width": 1280, "height": 720, "fit": "cover"}
+    url = thumbs.url(picture.source, format="webp", version=picture.version, **wanted)
+    call = (
+        f'thumbs.url(<b class="source">{escape(repr(picture.source))}</b>, '
+        f'<b class="options">width=1280, height=720, fit="cover",\n'
+        f'           version={escape(repr(picture.version))}</b>, '
+        f'<b class="format">format="webp"</b>)'
+    )
+    front, options, signature, format = _parts(url)
+    address = (
+        f'<b class="source">{escape(front)}</b>/<b class="options">{escape(options)}</b>'
+        f'.<b class="signature">{escape(signature)}</b>.<b class="format">{escape(format)}</b>'
+    ).replace("/", "/<wbr>").replace("</<wbr>b>", "</b>")  # fmt: skip
+    return (
+        '<section class="address"><h2>The address is all there is</h2>'
+        '<p class="lead">A template builds it by pure computation. Nothing is opened, queried or '
+        "looked up until a browser asks for the picture.</p>"
+        f'<pre><code>{call}</code></pre><p class="url"><a href="{escape(url)}">{address}</a></p>'
+        '<ul class="legend"><li class="source">source<li class="options">options'
+        '<li class="signature">signature<li class="format">format</ul></section>'
+    )
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """prefix and source, options, signature, format."""
+    stem, signature, format = url.rsplit(".", 2)
+    front, _, options = stem.rpartition("/")
+    return front, options, signature, format
+
+
+def _grid(thumbs: Thumbnails, pictures: Sequence[Picture], left_out: int) -> str:
+    if not pictures:
+        return (
+            '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF or WebP files '
+            "into the folder and reload this page.</p></section>"
+        )
+    tiles = "\n".join(_tile(thumbs, picture) for picture in pictures)
+    note = (
+        f'<p class="note">And {left_out} more, which this page leaves out.</p>'
+        if left_out > 0
+        else ""
+    )
+    return (
+        '<section><h2>Gallery</h2><p class="lead">Each is a <code>&lt;picture&gt;</code> in AVIF, '
+        f"WebP and JPEG at {len(_TILE_WIDTHS)} widths; the browser takes what suits it.</p>"
+        f'<div class="grid">\n{tiles}\n</div>{note}</section>'
+    )
+
+
+def _tile(thumbs: Thumbnails, picture: Picture) -> str:
+    name = escape(picture.source)
+    ratio = min(max(picture.ratio, _SHOWN_RATIO[0]), _SHOWN_RATIO[1])
+    if picture.error:
+        return (
+            f'<figure class="tile broken" style="--r:{ratio:.4f}">'
+            f"<div><b>{name}</b><p>{escape(picture.error)}</p></div></figure>"
+        )
+    large = thumbs.url(picture.source, width=2000, height=2000, version=picture.version)
+    image = thumbs.picture(
+        picture.source,
+        widths=_TILE_WIDTHS,
+        sizes=_TILE_SIZES,
+        alt=picture.source,
+        version=picture.version,
+    )
+    return (
+        f'<figure class="tile" style="--r:{ratio:.4f}"><a href="{escape(large)}">{image}</a>'
+        f"<figcaption><span>{name}</span>"
+        f"<span>{picture.width} × {picture.height}</span></figcaption></figure>"
+    )

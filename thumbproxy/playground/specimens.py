@@ -1,0 +1,167 @@
+"""The lower half of the page: what the options do, and the pictures that are hard to resize."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from thumbproxy.options import Options
+from thumbproxy.playground.folder import Picture
+from thumbproxy.playground.names import ANIMATION, CHART, LOGO, SIDEWAYS
+from thumbproxy.thumbnails import Thumbnails
+
+_BOX = {"width": 480, "height": 480}
+_GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
+    (
+        "Fit",
+        "How a picture meets a square box. The dashed line is the box.",
+        (
+            ("inside the box", _BOX),
+            ("fill it and crop", {**_BOX, "fit": "cover"}),
+            ("fill it with background", {**_BOX, "fit": "pad", "background": "e8a87c"}),
+            ("ignore the ratio", {**_BOX, "fit": "stretch"}),
+        ),
+    ),
+    (
+        "Framing",
+        "What is kept: by compass, by focal point, or by an exact region.",
+        (
+            ("cover, keep the west", {**_BOX, "fit": "cover", "gravity": "w"}),
+            ("cover, keep the east", {**_BOX, "fit": "cover", "gravity": "e"}),
+            ("a focal point", {**_BOX, "fit": "cover", "gravity": (0.31, 0.7)}),
+            ("a region of the source", {"crop": (0.5, 0.3, 0.3, 0.45), **_BOX}),
+        ),
+    ),
+    (
+        "Turning",
+        "After EXIF orientation, which is always applied.",
+        (
+            ("a quarter clockwise", {"width": 480, "rotate": 90}),
+            ("upside down", {"width": 480, "rotate": 180}),
+            ("mirrored left to right", {"width": 480, "flip": "h"}),
+            ("twice the pixels", {"width": 240, "dpr": 2}),
+        ),
+    ),
+    (
+        "Weight",
+        "The same detail at two qualities, and in four formats. Open one to see its bytes.",
+        (
+            ("little", {"width": 480, "quality": 20, "format": "jpg"}),
+            ("much", {"width": 480, "quality": 80, "format": "jpg"}),
+            ("for old and new browsers", {"width": 480, "format": "webp"}),
+            ("the smallest", {"width": 480, "format": "avif"}),
+            ("if you must", {"width": 480, "format": "gif"}),
+        ),
+    ),
+)
+_CHART_WIDTHS = (640, 400, 256, 160, 96)
+
+
+def options(thumbs: Thumbnails, picture: Picture) -> str:
+    """One picture, many options: each variant with the text of its options, as a link."""
+    groups = []
+    for title, lead, variants in _GROUPS:
+        cards = "".join(
+            _card(thumbs, picture, caption, wanted, boxed=title == "Fit")
+            for caption, wanted in variants
+        )
+        groups.append(f'<h3>{title}</h3><p class="lead">{lead}</p><div class="cards">{cards}</div>')
+    return f"<section><h2>One picture, many options</h2>{''.join(groups)}</section>"
+
+
+def samples(thumbs: Thumbnails, pictures: Mapping[str, Picture]) -> list[str]:
+    """A section for each of the special sample pictures that is there."""
+    makers = ((CHART, _chart), (LOGO, _logo), (SIDEWAYS, _sideways), (ANIMATION, _animation))
+    return [make(thumbs, pictures[name]) for name, make in makers if name in pictures]
+
+
+def _card(
+    thumbs: Thumbnails,
+    picture: Picture,
+    caption: str,
+    wanted: Mapping[str, Any],
+    *,
+    boxed: bool = False,
+    stage: str = "",
+) -> str:
+    url, text = _variant(thumbs, picture, wanted)
+    classes = " ".join(filter(None, ("stage", "boxed" if boxed else "", stage)))
+    return (
+        f'<figure class="card"><a class="{classes}" href="{url}">'
+        f'<span><img src="{url}" alt="{escape(caption)}" loading="lazy"></span></a>'
+        f"<figcaption><code>{text}</code><span>{escape(caption)}</span></figcaption></figure>"
+    )
+
+
+def _variant(thumbs: Thumbnails, picture: Picture, wanted: Mapping[str, Any]) -> tuple[str, str]:
+    """The URL, and the text of its options and format without the version; both escaped."""
+    format = wanted.get("format", "auto")
+    given = {name: value for name, value in wanted.items() if name != "format"}
+    url = thumbs.url(picture.source, version=picture.version, format=format, **given)
+    text = escape(f"{Options(**given)}.{format}")
+    return escape(url), text.replace(",", ",<wbr>")
+
+
+def _chart(thumbs: Thumbnails, picture: Picture) -> str:
+    figures = []
+    for width in _CHART_WIDTHS:
+        url, text = _variant(thumbs, picture, {"width": width, "format": "png"})
+        height = max(1, round(width / picture.ratio))
+        figures.append(
+            f'<figure><a href="{url}"><img src="{url}" width="{width}" height="{height}"'
+            f' alt="The chart at {width} pixels" loading="lazy"></a>'
+            f"<figcaption><code>{text}</code></figcaption></figure>"
+        )
+    return (
+        '<section><h2>Sharp, without false rings</h2><p class="lead">The rings grow finer towards '
+        "the rim, until a smaller picture can hold them no longer. They should fade to an even "
+        "grey there; a second set of rings would be a fault of the resampling.</p>"
+        f'<div class="chart">{"".join(figures)}</div></section>'
+    )
+
+
+def _logo(thumbs: Thumbnails, picture: Picture) -> str:
+    cards = [
+        _card(thumbs, picture, "alpha kept", {"width": 480, "format": "png"}, stage="checks"),
+        _card(thumbs, picture, "alpha kept", {"width": 480, "format": "webp"}, stage="checks"),
+        _card(thumbs, picture, "laid on white", {"width": 480, "format": "jpg"}, stage="checks"),
+        _card(
+            thumbs,
+            picture,
+            "laid on a colour",
+            {"width": 480, "background": "2b3a67", "format": "jpg"},
+            stage="checks",
+        ),
+    ]
+    return (
+        '<section><h2>Soft edges</h2><p class="lead">Transparency stays where the format has it, '
+        "and is laid on a colour where it has not.</p>"
+        f'<div class="cards">{"".join(cards)}</div></section>'
+    )
+
+
+def _sideways(thumbs: Thumbnails, picture: Picture) -> str:
+    card = _card(thumbs, picture, "upright", {"width": 480, "height": 480, "format": "jpg"})
+    return (
+        '<section class="beside"><div><h2>This way up</h2><p class="lead">A phone held upright '
+        "stores its picture lying on its side and adds a note which way is up. The note is read, "
+        "the picture is turned, and the note is left out of the result, as are place, time and "
+        "camera.</p><p>If the arrow does not point up, something is wrong.</p></div>"
+        f"{card}</section>"
+    )
+
+
+def _animation(thumbs: Thumbnails, picture: Picture) -> str:
+    cards = "".join(
+        _card(thumbs, picture, caption, wanted)
+        for caption, wanted in (
+            ("first frame, small", {"width": 480, "still": True, "format": "webp"}),
+            ("the ninth", {"width": 480, "page": 9, "format": "webp"}),
+            ("the seventeenth", {"width": 480, "page": 17, "format": "webp"}),
+        )
+    )
+    return (
+        '<section><h2>Stills of an animation</h2><p class="lead">One frame of a moving picture, '
+        f'by number.</p><div class="cards">{cards}</div></section>'
+    )

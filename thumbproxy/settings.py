@@ -1,0 +1,276 @@
+"""The configuration: one schema, read from a file, the environment and arguments.
+
+The fields of `Settings` are the schema: name, kind of value, default and meaning, in one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from thumbproxy.errors import SettingsError
+from thumbproxy.limits import Limits
+from thumbproxy.options import Choice, Kind, Number, Pattern
+from thumbproxy.signing import MINIMUM_KEY_BYTES
+
+ENVIRONMENT_PREFIX = "THUMBPROXY_"
+# Keys that stand in documentation: whoever reads it could sign with them.
+EXAMPLE_KEYS = {"correct-horse-battery-staple-0001"}
+
+# What kinds raise for a value that they do not take.
+_REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
+
+_MIB = 1024 * 1024
+_DAY = 86_400
+
+
+class OriginSetting(NamedTuple):
+    """Where the sources below a prefix come from: a folder's path or an HTTP URL."""
+
+    location: str
+    immutable: bool = False
+
+
+class Key:
+    allowed = (
+        f"a secret of {MINIMUM_KEY_BYTES} bytes at least, not an example; "
+        "`thumbproxy keygen` makes one"
+    )
+
+    def read(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str) or len(value.encode()) < MINIMUM_KEY_BYTES:
+            raise ValueError
+        if value in EXAMPLE_KEYS:
+            raise ValueError
+        return value
+
+
+class Switch:
+    allowed = "true or false"
+    _words: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
+
+    def read(self, text: str) -> bool:
+        return self._words[text.lower()]
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+
+class Network:
+    allowed = "a network like 10.0.0.0/8"
+
+    def read(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: Any) -> str:
+        return str(ipaddress.ip_network(value))
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """Several values of a kind; separated by commas where they are text."""
+
+    kind: Any
+
+    @property
+    def allowed(self) -> str:
+        return f"a list, each {self.kind.allowed}"
+
+    def read(self, text: str) -> tuple[Any, ...]:
+        return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
+
+    def check(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise TypeError
+        return tuple(self.kind.check(item) for item in value)
+
+
+class OriginTable:
+    allowed = 'a table in the file: "prefix/" = "/folder or URL", or { location, immutable }'
+
+    def read(self, text: str) -> Any:
+        raise ValueError
+
+    def check(self, value: Any) -> dict[str, OriginSetting]:
+        return {
+            str(prefix): OriginSetting(entry) if isinstance(entry, str) else OriginSetting(**entry)
+            for prefix, entry in value.items()
+        }
+
+
+def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
+    metadata = {"kind": kind, "meaning": meaning, "secret": not more.get("repr", True)}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata, **more)
+    return field(default=default, metadata=metadata, **more)
+
+
+_SECONDS = Number(0, 10 * 365 * _DAY)
+_SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
+_HTTP_URL = Pattern(r"(https?://[^\s/?#@]+[^\s?#]*)?", "http://host or https://host, no password")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The whole configuration, checked. `Settings(**values)` raises SettingsError with all faults.
+
+    Times are seconds, sizes bytes, sides pixels.
+    """
+
+    keys: tuple[str, ...] = _setting(ListOf(Key()), (), "signing keys, newest first", repr=False)
+    prefix: str = _setting(
+        Pattern(r"(/[A-Za-z0-9._~-]+)+/?", "a path like /thumb"), "/thumb", "where thumbnails live"
+    )
+    base_url: str = _setting(_HTTP_URL, "", "what `sign` puts before the prefix")
+    origin: str = _setting(Pattern(r"\S.*|", "a folder or an HTTP URL"), "", "where sources are")
+    immutable: bool = _setting(Switch(), False, "names at `origin` are never used again")
+    origins: Mapping[str, OriginSetting] = _setting(OriginTable(), {}, "origins by source prefix")
+    upstream: str = _setting(_HTTP_URL, "", "where every other request is passed on to")
+    allow_networks: tuple[str, ...] = _setting(
+        ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
+    )
+    cache_dir: str = _setting(Pattern(r"\S.*|", "a folder"), "", "the disk cache")
+    memcached: tuple[str, ...] = _setting(_SERVERS, (), "memcached servers")
+    memcached_namespace: str = _setting(Pattern(r"\S*", "text"), "", "keeps caches apart")
+    auto_formats: tuple[str, ...] = _setting(
+        ListOf(Choice(("avif", "webp"))), ("avif", "webp"), "what `auto` offers, best first"
+    )
+    quality_jpg: int = _setting(Number(1, 100), 80, "default quality of JPEG")
+    quality_webp: int = _setting(Number(1, 100), 78, "default quality of WebP")
+    quality_avif: int = _setting(Number(1, 100), 60, "default quality of AVIF")
+    bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
+                         "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
+    workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
+    threads: int = _setting(Number(1, 256), 16, "threads of each process")
+    renders: int = _setting(
+        Number(0, 256), 0, "pictures made at a time, by each process; 0: cores shared out"
+    )
+    render_queue: int = _setting(Number(0, 10_000), 32, "pictures that may wait, then 503")
+    source_ttl: int = _setting(_SECONDS, 3600, "a source is fresh for, if its origin is silent")
+    max_age: int = _setting(_SECONDS, 30 * _DAY, "clients may keep what is not immutable for")
+    stale_while_revalidate: int = _setting(_SECONDS, _DAY, "sent in Cache-Control")
+    stale_if_error: int = _setting(_SECONDS, 7 * _DAY, "sent in Cache-Control")
+    max_source_bytes: int = _setting(Number(1, 1024 * _MIB), 30 * _MIB, "largest source, bytes")
+    max_source_pixels: int = _setting(
+        Number(1, 1_000_000_000), 50_000_000, "largest source, pixels of all frames"
+    )
+    max_source_side: int = _setting(Number(1, 65_535), 16_384, "longest side of a source")
+    max_output_side: int = _setting(Number(1, 16_383), 4_096, "longest side of an output")
+    max_redirects: int = _setting(Number(0, 20), 3, "redirects that a fetch follows")
+    fetch_timeout: float = _setting(Number(0, 600, 3), 10, "one fetch from the origin")
+    request_timeout: float = _setting(Number(0, 600, 3), 25, "one request")
+
+    def __post_init__(self) -> None:
+        faults = []
+        for setting in fields(self):
+            try:
+                value = _kind(setting).check(getattr(self, setting.name))
+                object.__setattr__(self, setting.name, value)
+            except _REFUSALS:
+                faults.append(_fault(setting.name, setting, getattr(self, setting.name)))
+        if faults:
+            raise SettingsError(faults)
+        if not self.keys:
+            raise SettingsError([f"keys: none given; it takes {_kind(_FIELDS['keys']).allowed}."])
+
+    @classmethod
+    def load(
+        cls,
+        file: str | Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Read the three places, the later winning. Raises SettingsError with all faults."""
+        values: dict[str, Any] = dict(defaults or {})
+        faults: list[str] = []
+        said = [*_from_file(file), *_from_environment(environ or {}), *_from_arguments(arguments)]
+        for entry in said:
+            try:
+                values[entry.name] = _read(entry)
+            except SettingsError as error:
+                faults += error.faults
+        if faults:
+            raise SettingsError(faults)
+        return cls(**values)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            source_bytes=self.max_source_bytes,
+            source_pixels=self.max_source_pixels,
+            source_side=self.max_source_side,
+            output_side=self.max_output_side,
+            fetch_seconds=self.fetch_timeout,
+            request_seconds=self.request_timeout,
+            redirects=self.max_redirects,
+        )
+
+
+_FIELDS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(Settings)}
+
+
+class _Said(NamedTuple):
+    """A value as somebody gave it. text: it was text where it stood, whatever its kind."""
+
+    label: str
+    name: str
+    value: Any
+    text: bool
+
+
+def _from_file(file: str | Path | None) -> Iterator[_Said]:
+    if file is None:
+        return
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"The configuration file {file} cannot be read: {error}"]) from None
+    for name, value in table.items():
+        yield _Said(f"{name} in {file}", name, value, False)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Said]:
+    for variable, value in environ.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name != "config":
+            yield _Said(variable, name, value, True)
+
+
+def _from_arguments(arguments: Mapping[str, Any] | None) -> Iterator[_Said]:
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            yield _Said("--" + name.replace("_", "-"), name, value, True)
+
+
+def _read(said: _Said) -> Any:
+    setting = _FIELDS.get(said.name)
+    if setting is None:
+        near = difflib.get_close_matches(said.name, _FIELDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else f". There are: {', '.join(_FIELDS)}."
+        raise SettingsError([f"{said.label}: there is no such setting{hint}"])
+    kind = _kind(setting)
+    try:
+        return kind.read(said.value) if said.text else kind.check(said.value)
+    except _REFUSALS:
+        raise SettingsError([_fault(said.label, setting, said.value)]) from None
+
+
+def _kind(setting: Field[Any]) -> Kind:
+    kind: Kind = setting.metadata["kind"]
+    return kind
+
+
+def _fault(label: str, setting: Field[Any], value: Any) -> str:
+    shown = "what was given" if setting.metadata["secret"] else repr(value)[:80]
+    return f"{label}: {shown} is not allowed; it takes {_kind(setting).allowed}."

@@ -1,0 +1,88 @@
+"""The edge: WSGI in, WSGI out (PEP 3333)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from thumbproxy.errors import (
+    EngineFailed,
+    LoopDetected,
+    MethodNotAllowed,
+    NotAThumbnailUrl,
+    ThumbproxyError,
+)
+from thumbproxy.media import Format
+from thumbproxy.negotiate import negotiate
+from thumbproxy.responses import CachePolicy, Environ, Response, error_response, image_response
+from thumbproxy.service import Thumbnailer
+from thumbproxy.urls import AUTO, UrlCodec
+
+WSGIApp = Callable[..., Iterable[bytes]]
+log = logging.getLogger(__name__)
+
+
+class Middleware:
+    """Answers thumbnail URLs and hands every other request to `app`, untouched."""
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        *,
+        urls: UrlCodec,
+        thumbnailer: Thumbnailer,
+        policy: CachePolicy,
+        auto_formats: Sequence[Format],
+    ) -> None:
+        self._app = app
+        self._urls = urls
+        self._thumbnailer = thumbnailer
+        self._policy = policy
+        self._auto_formats = tuple(auto_formats)
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        response = self.respond(environ)
+        if response is None:
+            return self._app(environ, start_response)
+        return response(environ, start_response)
+
+    def respond(self, environ: Environ) -> Response | None:
+        """The reply to a thumbnail URL; None when the path is not below our prefix."""
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith(self._urls.prefix):
+            return None
+        try:
+            return self._image(environ)
+        except ThumbproxyError as error:
+            failure = error
+        except Exception as error:
+            log.exception("unexpected error for %r", path)
+            failure = EngineFailed(log=repr(error))
+        if failure.status >= 500:
+            log.warning("%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
+        return error_response(failure, auto=path.endswith(f".{AUTO}"))
+
+    def _image(self, environ: Environ) -> Response | None:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed
+        request = self._urls.parse(path_text(environ))
+        if request is None:
+            return None
+        # RFC 8586 section 2: a request that has been through here must not go round again.
+        if "thumbproxy" in environ.get("HTTP_CDN_LOOP", ""):
+            raise LoopDetected
+        request = negotiate(request, environ.get("HTTP_ACCEPT", ""), self._auto_formats)
+        rendition = self._thumbnailer.get(request, environ)
+        return image_response(request, rendition, environ, self._policy)
+
+
+def path_text(environ: Environ) -> str:
+    """PATH_INFO as text: WSGI hands its bytes over as latin-1 (PEP 3333, "Unicode Issues")."""
+    path: str = environ.get("PATH_INFO", "")
+    if path.isascii():
+        return path
+    try:
+        return path.encode("latin-1").decode()
+    except UnicodeError:
+        raise NotAThumbnailUrl from None
