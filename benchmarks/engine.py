@@ -24,6 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def our_fidelity(source: bytes, side: int) -> float:
     numbers = plan(header.info, Options(width=side, height=side), LIMITS)
     pictures = []
     for eighths in (numbers.eighths, 8):
-        decoded = decode(source, header, replace_eighths(numbers, eighths))
+        decoded = decode(source, header, replace(numbers, eighths=eighths))
         job = Job(decoded, numbers, Options(), Format.JPEG)
         pictures.append(np.asarray(orient(resize(decoded.image, job), job).convert("RGB")))
     return psnr(*pictures)
@@ -93,12 +94,6 @@ def libvips_fidelity(source: bytes, side: int) -> float:
     whole = pyvips.Image.new_from_buffer(source, "").autorot()
     whole = whole.resize(image.width / whole.width, vscale=image.height / whole.height)
     return psnr(image.numpy(), whole.numpy())
-
-
-def replace_eighths(numbers: Any, eighths: int) -> Any:
-    from dataclasses import replace
-
-    return replace(numbers, eighths=eighths)
 
 
 def psnr(one: Pixels, other: Pixels) -> float:

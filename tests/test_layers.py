@@ -19,7 +19,7 @@ LAYERS = """
     errors
     media  limits
     options  signing
-    urls  freshness
+    urls  freshness  connections
     negotiate  responses  settings  thumbnails
     imaging  origins  caches  concurrency
     service

@@ -98,6 +98,7 @@ def _jpeg(source: bytes) -> Header:
     width = height = channels = 0
     turned = 1
     profile: dict[int, bytes] = {}
+    one_scan = False
     for marker, body in _jpeg_segments(source):
         if marker == 0xE1 and body[:6] == b"Exif\0\0":
             turned = orientation(body[6:])
@@ -105,20 +106,23 @@ def _jpeg(source: bytes) -> Header:
             profile[body[12]] = body[14:]
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, channels = struct.unpack_from(">xHHB", body)
+            one_scan = marker <= 0xC1
+        elif marker == 0xDA:
+            one_scan &= body[0] == channels
     # Inside a scan an 0xFF is always stuffed, so that this finds the starts of scans (and those of
-    # embedded previews, which are few) without reading the picture.
-    if source.count(b"\xff\xda") > MOST_SCANS:
+    # embedded previews, which are few). It costs a pass over the file, so usual files are spared.
+    if not one_scan and source.count(b"\xff\xda") > MOST_SCANS:
         raise BrokenImage(f"The source image has more than {MOST_SCANS} scans.")
     icc = b"".join(profile[number] for number in sorted(profile))
     return Header(Format.JPEG, width, height, orientation=turned, channels=channels, icc=icc)
 
 
 def _jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, body) of every segment before the first scan. Stray bytes between are skipped."""
+    """(marker, body) of every segment up to the first scan's. Stray bytes between are skipped."""
     at = 2
     while (at := source.find(b"\xff", at)) >= 0:
         marker = source[at + 1]
-        if marker in (0xD9, 0xDA):
+        if marker == 0xD9:
             return
         if marker == 0xFF:  # a fill byte: the next one may be the marker's
             at += 1
@@ -127,6 +131,8 @@ def _jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes]]:
         else:
             (length,) = struct.unpack_from(">H", source, at + 2)
             yield marker, source[at + 4 : at + 2 + length]
+            if marker == 0xDA:
+                return
             at += 2 + max(length, 2)
 
 

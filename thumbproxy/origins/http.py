@@ -16,12 +16,13 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util import Url, parse_url
 from werkzeug.datastructures import Headers
 
+from thumbproxy.connections import is_stale
 from thumbproxy.errors import OriginFailed, OriginTimeout
 from thumbproxy.origins.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
-from thumbproxy.origins.connections import GuardedHTTPPool, GuardedHTTPSPool, is_stale
 from thumbproxy.origins.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.guard import Guard
+from thumbproxy.origins.guarded import GuardedHTTPPool, GuardedHTTPSPool
 from thumbproxy.origins.targets import request_target
 
 _PORTS = {"http": 80, "https": 443}

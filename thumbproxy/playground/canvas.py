@@ -7,12 +7,14 @@ at every size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 Plane = npt.NDArray[np.float32]
+Values = npt.NDArray[np.floating[Any]]  # where the precision does not matter
 Color = tuple[float, float, float]
 
 _ALL_ROWS = slice(None)
@@ -30,7 +32,7 @@ def blend(start: Color, end: Color, part: float) -> Color:
     return red, green, blue
 
 
-def smoothstep(low: float, high: float, value: Plane) -> Plane:
+def smoothstep(low: float, high: float, value: Values) -> Plane:
     """0 below `low`, 1 above `high`, without a corner between."""
     t = np.clip((value - np.float32(low)) / np.float32(high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
@@ -47,6 +49,11 @@ def blurred(plane: Plane, factor: int) -> Plane:
     height, width = plane.shape
     small = Image.fromarray(np.ascontiguousarray(plane)).reduce(factor)
     return np.array(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def mask_of(image: Image.Image) -> Plane:
+    """A drawing in mode L as a plane 0..1."""
+    return np.asarray(np.array(image, np.float32) / 255, np.float32)
 
 
 class Canvas:
@@ -163,7 +170,7 @@ def tile(rng: np.random.Generator, side: int, slope: float) -> Plane:
     return normal(np.fft.irfft2(spectrum, (side, side)).astype(np.float32))
 
 
-def sample(tile: Plane, across: Plane, down: Plane) -> Plane:
+def sample(tile: Plane, across: Values, down: Values) -> Plane:
     """The tile's values at any places, bilinear; 1 is one side of the tile, and it repeats."""
     side = tile.shape[0]
     x, y = across * np.float32(side), down * np.float32(side)

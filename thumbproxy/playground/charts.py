@@ -20,15 +20,15 @@ _FRAME_SIZE = (640, 400)
 
 
 def resolution_chart(_long_side: int = 0) -> bytes:
-    """PNG, grey: a zone plate up to the finest lines that pixels can hold, four Siemens stars,
+    """PNG, grey: a zone plate up to a line per 4 px, four Siemens stars,
     and bars of 1 to 8 px. Always of one size, for it is made of pixels."""
     side = _CHART_SIDE
     y, x = np.ogrid[:side, :side].__iter__()
     chart = np.full((side, side), 0.93, np.float32)
     middle, radius = (side - 1) / 2, side * 0.36
     distance = np.hypot(x - middle, y - middle)
-    # The phase grows with r squared, so the lines are r / (2 radius) per px: 1/2 at the rim.
-    plate = 0.5 + 0.5 * np.cos(np.pi * np.square(distance) / (2 * radius))
+    # The phase grows with r squared, so there are r / (4 radius) lines per px: 1/4 at the rim.
+    plate = 0.5 + 0.5 * np.cos(np.pi * np.square(distance) / (4 * radius))
     chart = np.where(distance <= radius, plate, chart)
     for across in (0.13, 0.87):
         for down in (0.13, 0.87):
@@ -105,7 +105,7 @@ def logo(_long_side: int = 0) -> bytes:
         image = Image.alpha_composite(image, layer)
     name = Image.new("L", (width * 2, height * 2))
     write(ImageDraw.Draw(name), "thumbproxy", (860, 600), 168, weight=44, fill=255)
-    ink = Image.new("RGBA", image.size, "#6c5ba8")
+    ink = Image.new("RGBA", image.size, "#7867bd")
     ink.putalpha(name.reduce(2))
     return _encoded(Image.alpha_composite(image, ink), "PNG", optimize=True)
 

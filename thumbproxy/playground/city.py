@@ -67,9 +67,7 @@ def _tower(
     _windows(canvas, columns, (top, int(_SHORE * canvas.height)), lamp, near)
 
 
-def _block(
-    canvas: Canvas, columns: tuple[int, int], rows: tuple[int, int], color: Color
-) -> None:
+def _block(canvas: Canvas, columns: tuple[int, int], rows: tuple[int, int], color: Color) -> None:
     window = (slice(max(0, rows[0]), rows[1]), slice(max(0, columns[0]), max(0, columns[1])))
     for plane, level, haze in zip(canvas.planes, color, rgb("d07f86"), strict=True):
         # Haze climbs from the streets, so that a row stands out against the one before it.
@@ -120,7 +118,7 @@ def _bloom(canvas: Canvas) -> None:
     """Bright lamps spill into the air around them."""
     for plane in canvas.planes:
         bright = np.clip(plane - 0.55, 0, None)
-        plane += 0.55 * blurred(bright, 8) + 0.7 * blurred(bright, 40)
+        np.add(plane, 0.55 * blurred(bright, 8) + 0.7 * blurred(bright, 40), out=plane)
 
 
 def _mirror(canvas: Canvas) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from thumbproxy.playground.canvas import Canvas, Plane, rgb, smoothstep
+from thumbproxy.playground.canvas import Canvas, Plane, mask_of, rgb, smoothstep
 
 _LIGHTS = tuple(rgb(code) for code in ("fff1b8", "ffd27a", "d6f08a", "9fe0a0", "ffe9d0", "8fd6c4"))
 
@@ -73,9 +73,7 @@ def _bokeh(canvas: Canvas) -> None:
             part += (1 - part) * disc * np.float32(light * level)
 
 
-def _window(
-    canvas: Canvas, center: tuple[float, float], radius: float
-) -> tuple[slice, slice]:
+def _window(canvas: Canvas, center: tuple[float, float], radius: float) -> tuple[slice, slice]:
     """The rows and columns of a square around `center`; radius is a part of the height."""
     reach = radius * canvas.height
     x, y = center[0] * canvas.width, center[1] * canvas.height
@@ -100,8 +98,8 @@ def _ribbon(canvas: Canvas, curve: _Curve, low: float, high: float) -> Plane:
     points = np.array([curve.at(float(t)) for t in steps]) * (canvas.width * 2, canvas.height * 2)
     ahead = np.gradient(points, axis=0)
     normals = np.stack([-ahead[:, 1], ahead[:, 0]], 1) / np.hypot(*ahead.T)[:, np.newaxis]
-    wide = curve.wide * canvas.height * (1.25 - 0.9 * steps)[:, np.newaxis]
-    outline = np.concatenate([points + normals * wide * low, (points + normals * wide * high)[::-1]])
+    across = normals * (curve.wide * canvas.height * (1.25 - 0.9 * steps)[:, np.newaxis])
+    outline = np.concatenate([points + across * low, (points + across * high)[::-1]])
     image = Image.new("L", (canvas.width * 2, canvas.height * 2))
     ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in outline], fill=255)
     small = image.reduce(2)
@@ -109,12 +107,10 @@ def _ribbon(canvas: Canvas, curve: _Curve, low: float, high: float) -> Plane:
         soft = ImageFilter.GaussianBlur(3)
         small = small.reduce(curve.blur).filter(soft)
         small = small.resize((canvas.width, canvas.height), Image.Resampling.BICUBIC)
-    return np.array(small, np.float32) / 255
+    return mask_of(small)
 
 
-def _drop(
-    canvas: Canvas, on: tuple[float, float], size: float, side: int, behind: Plane
-) -> None:
+def _drop(canvas: Canvas, on: tuple[float, float], size: float, side: int, behind: Plane) -> None:
     """A drop is a lens: it shows what is behind it upside down, bent towards its rim."""
     aspect = canvas.width / canvas.height
     x, y = on[0], on[1] + side * size * 0.75

@@ -34,7 +34,7 @@ class _Land:
 
 def draw(width: int, height: int) -> Image.Image:
     canvas = Canvas(width, height, seed=41)
-    canvas.gradient([(0, "5f9cc4"), (0.16, "a9cbd2"), (0.3, "f3dfc0"), (0.4, "fbdcae"), (1, "d9935a")])
+    canvas.gradient([(0, "5f9cc4"), (0.16, "a9cbd2"), (0.3, "f3dfc0"), (0.4, "fbdcae")])
     canvas.mix(rgb("fff0d0"), canvas.glow((0.0, 0.26), 0.4) * 0.8)
     land = _Land(canvas.rng)
     # Half the columns: the eye does not see it in sand, and it is twice as fast.
@@ -58,8 +58,7 @@ def _visible_steps(ground: Plane, z: Plane, canvas: Canvas) -> Plane:
     skyline = np.minimum.accumulate(rows, axis=0)
     steps: npt.NDArray[np.float64] = np.arange(_STEPS, dtype=np.float64)[::-1]
     found = [
-        np.interp(canvas.y[:, 0], column[::-1], steps, left=_STEPS, right=0)
-        for column in skyline.T
+        np.interp(canvas.y[:, 0], column[::-1], steps, left=_STEPS, right=0) for column in skyline.T
     ]
     return np.asarray(found, np.float32).T
 

@@ -45,8 +45,9 @@ def list_pictures(folder: Path, limit: int = MOST_PICTURES) -> tuple[list[str], 
     names: list[str] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(parent).relative_to(folder)
         names += (
-            (Path(parent) / name).relative_to(folder).as_posix()
+            (below / name).as_posix()
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
         )

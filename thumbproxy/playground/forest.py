@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from thumbproxy.playground.canvas import Canvas, Plane, blend, rgb, smoothstep
+from thumbproxy.playground.canvas import Canvas, Plane, blend, mask_of, rgb, smoothstep
 
 _MIST, _NEEDLES = rgb("d8e3d8"), rgb("0b211f")
 _LAYERS = 7
@@ -44,7 +44,7 @@ def _trees(canvas: Canvas, base: float, near: float) -> Plane:
     line = zip(np.linspace(0, canvas.width * 2, 201), hill - 0.05 * tall, strict=True)
     below = canvas.height * 4
     pencil.polygon([(0, below), *line, (canvas.width * 2, below)], fill=255)
-    return np.array(image.reduce(2), np.float32) / 255
+    return mask_of(image.reduce(2))
 
 
 def _conifer(

@@ -32,10 +32,11 @@ def _stars(canvas: Canvas) -> None:
     rows = (canvas.rng.random(count) ** 1.6 * 0.4 * canvas.height).astype(int)
     columns = (canvas.rng.random(count) * (canvas.width - 2)).astype(int) + 1
     rows = np.maximum(rows, 1)
-    light = (canvas.rng.random(count) ** 4).astype(np.float32) * 1.25 * (1 - rows / (0.42 * canvas.height))
+    light = 1.25 * canvas.rng.random(count) ** 4 * (1 - rows / (0.42 * canvas.height))
+    halo = ((0, 1), (1, 0), (0, -1), (-1, 0))  # a star is a little wider than a pixel
     for plane in canvas.planes:
         np.add.at(plane, (rows, columns), light)
-        for down, across in ((0, 1), (1, 0), (0, -1), (-1, 0)):  # a star is a little wider than 1 px
+        for down, across in halo:
             np.add.at(plane, (rows + down, columns + across), light * 0.6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +18,7 @@ _STYLE = Path(__file__).with_name("gallery.css").read_text("utf-8")
 _HERO_WIDTHS = (640, 960, 1280, 1920, 2560)
 _TILE_WIDTHS = (320, 640, 960, 1280)
 _TILE_SIZES = "(max-width: 640px) 100vw, (max-width: 1100px) 50vw, 33vw"
+_FEW = 12  # so many pictures are shown larger
 _SHOWN_RATIO = (0.4, 3.0)  # a panorama or a tower of a picture is cropped to this in the grid
 
 
@@ -37,7 +39,9 @@ def gallery(
     if hero is not None:
         body.append(_address(thumbs, hero))
     left_out = (total or 0) - len(pictures)
-    body.append(_grid(thumbs, [p for p in pictures if p.source not in SPECIAL], left_out))
+    shown = [picture for picture in pictures if picture.source not in usable.keys() & SPECIAL]
+    shown.sort(key=lambda picture: bool(picture.error))  # what is broken comes last
+    body.append(_grid(thumbs, shown, left_out))
     if hero is not None:
         body.append(specimens.options(thumbs, hero))
     body += specimens.samples(thumbs, usable)
@@ -64,7 +68,7 @@ def _choose_hero(pictures: Sequence[Picture]) -> Picture | None:
     for picture in pictures:
         if picture.source == HERO:
             return picture
-    broad = (picture for picture in pictures if picture.ratio >= 1.3)
+    broad = (picture for picture in pictures if 1.3 <= picture.ratio <= 2.4)
     return next(broad, pictures[0] if pictures else None)
 
 
@@ -92,9 +96,9 @@ def _address(thumbs: Thumbnails, picture: Picture) -> str:
     wanted: dict[str, Any] = {"width": 1280, "height": 720, "fit": "cover"}
     url = thumbs.url(picture.source, format="webp", version=picture.version, **wanted)
     call = (
-        f'thumbs.url(<b class="source">{escape(repr(picture.source))}</b>, '
+        f'thumbs.url(<b class="source">{escape(_quoted(picture.source))}</b>, '
         f'<b class="options">width=1280, height=720, fit="cover",\n'
-        f'           version={escape(repr(picture.version))}</b>, '
+        f"           version={escape(_quoted(picture.version))}</b>, "
         f'<b class="format">format="webp"</b>)'
     )
     front, options, signature, format = _parts(url)
@@ -112,6 +116,10 @@ def _address(thumbs: Thumbnails, picture: Picture) -> str:
     )
 
 
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _parts(url: str) -> tuple[str, str, str, str]:
     """prefix and source, options, signature, format."""
     stem, signature, format = url.rsplit(".", 2)
@@ -125,6 +133,7 @@ def _grid(thumbs: Thumbnails, pictures: Sequence[Picture], left_out: int) -> str
             '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF or WebP files '
             "into the folder and reload this page.</p></section>"
         )
+    few = " few" if len(pictures) <= _FEW else ""
     tiles = "\n".join(_tile(thumbs, picture) for picture in pictures)
     note = (
         f'<p class="note">And {left_out} more, which this page leaves out.</p>'
@@ -134,7 +143,7 @@ def _grid(thumbs: Thumbnails, pictures: Sequence[Picture], left_out: int) -> str
     return (
         '<section><h2>Gallery</h2><p class="lead">Each is a <code>&lt;picture&gt;</code> in AVIF, '
         f"WebP and JPEG at {len(_TILE_WIDTHS)} widths; the browser takes what suits it.</p>"
-        f'<div class="grid">\n{tiles}\n</div>{note}</section>'
+        f'<div class="grid{few}">\n{tiles}\n</div>{note}</section>'
     )
 
 
@@ -157,5 +166,5 @@ def _tile(thumbs: Thumbnails, picture: Picture) -> str:
     return (
         f'<figure class="tile" style="--r:{ratio:.4f}"><a href="{escape(large)}">{image}</a>'
         f"<figcaption><span>{name}</span>"
-        f"<span>{picture.width} × {picture.height}</span></figcaption></figure>"
+        f"<span>{picture.width} &times; {picture.height}</span></figcaption></figure>"
     )

@@ -6,7 +6,13 @@ import numpy as np
 from PIL import Image
 
 from thumbproxy.playground.canvas import (
-    Canvas, Plane, resized, rgb, sample, smoothstep, tile,
+    Canvas,
+    Plane,
+    resized,
+    rgb,
+    sample,
+    smoothstep,
+    tile,
 )  # fmt: skip
 
 _HORIZON = 0.47

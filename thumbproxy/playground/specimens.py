@@ -12,6 +12,7 @@ from thumbproxy.playground.names import ANIMATION, CHART, LOGO, SIDEWAYS
 from thumbproxy.thumbnails import Thumbnails
 
 _BOX = {"width": 480, "height": 480}
+_TALL = {"width": 320, "height": 480, "fit": "cover"}
 _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
     (
         "Fit",
@@ -27,10 +28,10 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
         "Framing",
         "What is kept: by compass, by focal point, or by an exact region.",
         (
-            ("cover, keep the west", {**_BOX, "fit": "cover", "gravity": "w"}),
-            ("cover, keep the east", {**_BOX, "fit": "cover", "gravity": "e"}),
-            ("a focal point", {**_BOX, "fit": "cover", "gravity": (0.31, 0.7)}),
-            ("a region of the source", {"crop": (0.5, 0.3, 0.3, 0.45), **_BOX}),
+            ("keep the west", {**_TALL, "gravity": "w"}),
+            ("keep the east", {**_TALL, "gravity": "e"}),
+            ("keep what is at a focal point", {**_TALL, "gravity": (0.66, 0.57)}),
+            ("a region of the source", {"crop": (0.5, 0.35, 0.3, 0.45), **_BOX}),
         ),
     ),
     (
@@ -40,22 +41,23 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
             ("a quarter clockwise", {"width": 480, "rotate": 90}),
             ("upside down", {"width": 480, "rotate": 180}),
             ("mirrored left to right", {"width": 480, "flip": "h"}),
-            ("twice the pixels", {"width": 240, "dpr": 2}),
+            ("twice the pixels, for fine screens", {"width": 240, "dpr": 2}),
         ),
     ),
     (
         "Weight",
         "The same detail at two qualities, and in four formats. Open one to see its bytes.",
         (
-            ("little", {"width": 480, "quality": 20, "format": "jpg"}),
-            ("much", {"width": 480, "quality": 80, "format": "jpg"}),
-            ("for old and new browsers", {"width": 480, "format": "webp"}),
-            ("the smallest", {"width": 480, "format": "avif"}),
-            ("if you must", {"width": 480, "format": "gif"}),
+            ("very little", {"width": 480, "quality": 20, "format": "jpg"}),
+            ("the usual", {"width": 480, "quality": 80, "format": "jpg"}),
+            ("for nearly every browser", {"width": 480, "format": "webp"}),
+            ("smallest, for newer browsers", {"width": 480, "format": "avif"}),
+            ("256 colours, if you must", {"width": 480, "format": "gif"}),
         ),
     ),
 )
-_CHART_WIDTHS = (640, 400, 256, 160, 96)
+_STAGES = {"Fit": "boxed", "Weight": "wide"}
+_CHART_WIDTHS = (480, 300, 180, 110)
 
 
 def options(thumbs: Thumbnails, picture: Picture) -> str:
@@ -63,11 +65,16 @@ def options(thumbs: Thumbnails, picture: Picture) -> str:
     groups = []
     for title, lead, variants in _GROUPS:
         cards = "".join(
-            _card(thumbs, picture, caption, wanted, boxed=title == "Fit")
+            _card(thumbs, picture, caption, wanted, stage=_STAGES.get(title, ""))
             for caption, wanted in variants
         )
         groups.append(f'<h3>{title}</h3><p class="lead">{lead}</p><div class="cards">{cards}</div>')
-    return f"<section><h2>One picture, many options</h2>{''.join(groups)}</section>"
+    return (
+        '<section><h2>One picture, many options</h2><p class="lead">Each is a link to the variant, '
+        "with the options of its address below it. All have the version too, "
+        f"<code>v_{escape(picture.version)}</code>, so that browsers may keep them.</p>"
+        f"{''.join(groups)}</section>"
+    )
 
 
 def samples(thumbs: Thumbnails, pictures: Mapping[str, Picture]) -> list[str]:
@@ -82,13 +89,11 @@ def _card(
     caption: str,
     wanted: Mapping[str, Any],
     *,
-    boxed: bool = False,
     stage: str = "",
 ) -> str:
     url, text = _variant(thumbs, picture, wanted)
-    classes = " ".join(filter(None, ("stage", "boxed" if boxed else "", stage)))
     return (
-        f'<figure class="card"><a class="{classes}" href="{url}">'
+        f'<figure class="card"><a class="stage {stage}" href="{url}">'
         f'<span><img src="{url}" alt="{escape(caption)}" loading="lazy"></span></a>'
         f"<figcaption><code>{text}</code><span>{escape(caption)}</span></figcaption></figure>"
     )
@@ -123,16 +128,13 @@ def _chart(thumbs: Thumbnails, picture: Picture) -> str:
 
 def _logo(thumbs: Thumbnails, picture: Picture) -> str:
     cards = [
-        _card(thumbs, picture, "alpha kept", {"width": 480, "format": "png"}, stage="checks"),
-        _card(thumbs, picture, "alpha kept", {"width": 480, "format": "webp"}, stage="checks"),
-        _card(thumbs, picture, "laid on white", {"width": 480, "format": "jpg"}, stage="checks"),
-        _card(
-            thumbs,
-            picture,
-            "laid on a colour",
-            {"width": 480, "background": "2b3a67", "format": "jpg"},
-            stage="checks",
-        ),
+        _card(thumbs, picture, caption, wanted, stage="wide checks")
+        for caption, wanted in (
+            ("transparent", {"width": 480, "format": "png"}),
+            ("transparent, fewer bytes", {"width": 480, "format": "webp"}),
+            ("laid on white", {"width": 480, "format": "jpg"}),
+            ("laid on a colour", {"width": 480, "background": "ffe3b8", "format": "jpg"}),
+        )
     ]
     return (
         '<section><h2>Soft edges</h2><p class="lead">Transparency stays where the format has it, '
@@ -153,13 +155,12 @@ def _sideways(thumbs: Thumbnails, picture: Picture) -> str:
 
 
 def _animation(thumbs: Thumbnails, picture: Picture) -> str:
+    first = {"width": 480, "still": True, "format": "webp"}
+    stills = [("the first frame", first)] + [
+        (f"frame {page}", {"width": 480, "page": page, "format": "webp"}) for page in (7, 13, 19)
+    ]
     cards = "".join(
-        _card(thumbs, picture, caption, wanted)
-        for caption, wanted in (
-            ("first frame, small", {"width": 480, "still": True, "format": "webp"}),
-            ("the ninth", {"width": 480, "page": 9, "format": "webp"}),
-            ("the seventeenth", {"width": 480, "page": 17, "format": "webp"}),
-        )
+        _card(thumbs, picture, caption, wanted, stage="wide") for caption, wanted in stills
     )
     return (
         '<section><h2>Stills of an animation</h2><p class="lead">One frame of a moving picture, '

@@ -1,10 +1,8 @@
-"""urllib3's connections with what they lack: a deadline for all of a reply, checked addresses,
-and a difference between a server that fails and a kept connection that has grown stale."""
+"""Connections for fetching sources: a deadline for all of a reply, and checked addresses."""
 
 from __future__ import annotations
 
 import functools
-import http.client
 import io
 import socket
 from typing import TYPE_CHECKING, Any
@@ -13,31 +11,16 @@ from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from thumbproxy.connections import FinalResponse, Kept
 from thumbproxy.limits import Deadline
 from thumbproxy.origins.guard import Guard
 
 _BUFFER = 64 * 1024
 
-
-class StaleConnection(ConnectionResetError):
-    """A kept connection was closed by the server before it answered: asking again is safe."""
-
-
-def is_stale(error: BaseException | None) -> bool:
-    """Whether a StaleConnection is what `error` was raised for."""
-    while error is not None and not isinstance(error, StaleConnection):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-class FinalResponse(http.client.HTTPResponse):
-    """Skips every interim response. http.client does so only for 100, and would take a
-    103 (Early Hints, RFC 8297) for the final one."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
-        interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
-        return version, int(http.HTTPStatus.CONTINUE) if interim else status, reason
+if TYPE_CHECKING:
+    _PoolBase = HTTPConnectionPool
+else:
+    _PoolBase = object
 
 
 class _TimedReader(io.RawIOBase):
@@ -71,35 +54,7 @@ class TimedResponse(FinalResponse):
         self.fp = io.BufferedReader(_TimedReader(sock, deadline), _BUFFER)
 
 
-if TYPE_CHECKING:
-    _ConnectionBase = HTTPConnection
-    _PoolBase = HTTPConnectionPool
-else:
-    _ConnectionBase = _PoolBase = object
-
-
-class _Kept(_ConnectionBase):
-    """Tells a kept connection that has grown stale."""
-
-    response_class = FinalResponse
-    _answered = False
-
-    def connect(self) -> None:
-        self._answered = False
-        super().connect()
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        try:
-            response = super().getresponse()
-        except ConnectionError as error:  # http.client.RemoteDisconnected is one
-            if self._answered:
-                raise StaleConnection(str(error)) from error
-            raise
-        self._answered = True
-        return response
-
-
-class _Guarded(_Kept):
+class _Guarded(Kept):
     """Takes its timeout as the time for everything, and connects where its guard allows."""
 
     guard: Guard
@@ -118,14 +73,6 @@ class _Guarded(_Kept):
         timed: Any = functools.partial(TimedResponse, deadline=deadline)
         self.response_class = timed
         return super().getresponse()
-
-
-class KeptHTTPConnection(_Kept, HTTPConnection):
-    pass
-
-
-class KeptHTTPSConnection(_Kept, HTTPSConnection):
-    pass
 
 
 class GuardedHTTPConnection(_Guarded, HTTPConnection):

@@ -1,0 +1,143 @@
+"""Real servers for tests: each on a free port of the loopback interface, ended by its own id."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+KEY = "a-key-that-only-the-tests-use"
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind((HOST, 0))
+        return int(listening.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return self.headers[name]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that listens; `process` where it is one."""
+
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def ask(
+        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> Reply:
+        """One request on a connection of its own; the path goes onto the wire as it is."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    """Until a connection is accepted; fails when the process ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((HOST, port), 1).close()
+        except OSError:
+            assert process.poll() is None, f"the server ended with {process.returncode}"
+            assert time.monotonic() < deadline, "the server does not listen"
+            threading.Event().wait(0.02)
+        else:
+            return
+
+
+@contextmanager
+def running(command: list[str], port: int, **options: Any) -> Iterator[Server]:
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        wait_for(port, process)
+        yield Server(port, process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def memcached(port: int | None = None) -> Iterator[Server]:
+    program = shutil.which("memcached", path=f"{os.environ['PATH']}:/usr/bin")
+    assert program, "memcached is not installed; `make setup` does that"
+    port = port or free_port()
+    command = [program, "-l", HOST, "-p", str(port), "-U", "0", "-m", "64", "-u", "nobody"]
+    with running(command, port) as server:
+        yield server
+
+
+@contextmanager
+def thumbproxy(
+    *arguments: str, port: int | None = None, log: Path | None = None, **environ: str
+) -> Iterator[Server]:
+    """`thumbproxy serve` with one key; its log goes to our standard error, or into a file."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "thumbproxy", "serve", "--bind", f"{HOST}:{port}", *arguments]
+    clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
+    environ = {"THUMBPROXY_KEYS": KEY, "THUMBPROXY_WORKERS": "2", **environ}
+    with (
+        open(log or os.devnull, "ab") as errors,
+        running(command, port, env={**clean, **environ}, stderr=errors) as server,
+    ):
+        yield server
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def wsgi(app: Any, *, validate: bool = True) -> Iterator[Server]:
+    """A WSGI application behind a threaded server, each call checked against PEP 3333."""
+    checked = validator(app) if validate else app
+    server = make_server(HOST, 0, checked, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Server(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,222 @@
+"""The disk cache: its layout, and what must never be left or served."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from test_caches import SOURCE, record, rendition, request
+
+from thumbproxy.caches.disk import DiskCache
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def disk(root: Path) -> DiskCache:
+    cache = DiskCache(str(root))
+    cache.prepare()
+    return cache
+
+
+def files(root: Path) -> set[str]:
+    found = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)) for path in found if "locks" not in path.parts}
+
+
+def test_the_url_is_the_path(disk: DiskCache, root: Path) -> None:
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    disk.set(request(2), stands, rendition(), public=False)
+    disk.set(request(3, expires=9), stands, rendition(), public=False)
+    signature = "S" * 22
+    assert files(root) == {
+        f"public/{SOURCE}/w_1.{signature}.webp",
+        f"private/{SOURCE}/w_2.{signature}.webp",
+        f"private/{SOURCE}/w_3.webp",
+        f"private/{SOURCE}/.source",
+    }
+
+
+def test_only_public_can_be_read_by_others(disk: DiskCache, root: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in root.iterdir()}
+    assert modes["public"] & 0o005 == 0o005
+    assert {modes[name] for name in ("private", "sources", "tmp", "locks")} == {0o700}
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    (kept,) = (root / "public").rglob("*.webp")
+    assert kept.stat().st_mode & 0o777 == 0o644
+
+
+def test_validators_are_those_of_the_file(disk: DiskCache, root: Path) -> None:
+    """mtime is the source's Last-Modified, so that nginx gives the ETag that Python gives."""
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    (kept,) = (root / "public").rglob("*.webp")
+    assert kept.stat().st_mtime == 1_700_000_000
+
+
+def test_freshness_is_the_records_mtime(disk: DiskCache, root: Path) -> None:
+    stands = disk.set_record(SOURCE, record())
+    mtime = (root / "private" / SOURCE / ".source").stat().st_mtime
+    assert mtime == pytest.approx(stands.fresh_until, abs=0.001)
+
+
+def test_public_renditions_need_no_record(disk: DiskCache) -> None:
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    found = disk.get(request(1), None, public=True)
+    assert found is not None
+    assert found.immutable
+
+
+def test_a_new_version_leaves_nothing_of_the_old_one(disk: DiskCache, root: Path) -> None:
+    old = disk.set_record(SOURCE, record("a"))
+    disk.set_original(old, b"bytes")
+    disk.set(request(1), old, rendition(), public=True)
+    disk.set(request(2), old, rendition(), public=False)
+    below = disk.set_record(f"{SOURCE}/below.jpg", record("c"))
+    disk.set(request(1, f"{SOURCE}/below.jpg"), below, rendition(), public=True)
+    disk.set_record(SOURCE, record("b", fetched_at=time.time()))
+    left = files(root)
+    assert not [name for name in left if name.startswith("sources")]
+    assert {name for name in left if ".webp" in name} == {
+        f"public/{SOURCE}/below.jpg/w_1.{'S' * 22}.webp"
+    }
+
+
+def test_without_a_record_private_renditions_are_of_nobody(disk: DiskCache, root: Path) -> None:
+    stands = disk.set_record(SOURCE, record("a"))
+    disk.set(request(1), stands, rendition(), public=True)
+    disk.set(request(2), stands, rendition(), public=False)
+    (root / "private" / SOURCE / ".source").unlink()
+    again = disk.set_record(SOURCE, record("b"))
+    assert disk.get(request(2), again, public=False) is None
+    assert disk.get(request(1), None, public=True) is not None
+
+
+def test_originals_are_whole_or_absent(disk: DiskCache, root: Path) -> None:
+    stands = record(size=5)
+    assert disk.original(stands) is None
+    disk.set_original(stands, b"bytes")
+    assert disk.original(stands) == b"bytes"
+    (kept,) = (path for path in (root / "sources").rglob("*") if path.is_file())
+    for damage in (b"byte", b"bytes and more", b""):
+        kept.write_bytes(damage)
+        assert disk.original(stands) is None
+
+
+def test_an_empty_file_is_no_picture(disk: DiskCache, root: Path) -> None:
+    """What a power cut leaves of a file that was not synced."""
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    (kept,) = (root / "public").rglob("*.webp")
+    kept.write_bytes(b"")
+    assert disk.get(request(1), None, public=True) is None
+    (root / "private" / SOURCE / ".source").write_bytes(b"")
+    assert disk.record(SOURCE) is None
+
+
+def test_names_that_no_file_can_have_are_not_kept(disk: DiskCache, root: Path) -> None:
+    """Too long, or taken by another source's rendition: no error, and nothing left."""
+    deep = "/".join(["d" * 250] * 20)
+    for source in (deep, f"{SOURCE}/w_1.{'S' * 22}.webp/x.jpg"):
+        taken = disk.set_record(SOURCE, record())
+        disk.set(request(1), taken, rendition(), public=True)
+        stands = disk.set_record(source, record())
+        assert not disk.set(request(1, source), stands, rendition(), public=True)
+        assert disk.get(request(1, source), stands, public=True) is None
+        assert disk.record(source) is None or disk.record(source) == stands
+        disk.delete(source)
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_cache_that_is_emptied_under_us_fills_again(disk: DiskCache, root: Path) -> None:
+    stands = disk.set_record(SOURCE, record())
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert disk.get(request(1), None, public=True) is None
+    assert disk.record(SOURCE) is None
+    stands = disk.set_record(SOURCE, stands)
+    assert disk.set(request(1), stands, rendition(), public=True)
+    assert disk.get(request(1), None, public=True) is not None
+    assert (root / "private").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_killed_writers_left_is_gone_after_a_start(disk: DiskCache, root: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = os.uname().nodename
+    stray = root / "tmp" / f"{host}-{gone.pid}-0"
+    living = root / "tmp" / f"{host}-{os.getpid()}-999"
+    elsewhere = root / "tmp" / "other-host-1-0"
+    for path in (stray, living, elsewhere):
+        path.write_bytes(b"half")
+    disk.prepare()
+    assert not stray.exists()
+    assert living.exists()
+    assert elsewhere.exists()
+
+
+def limited_to(bytes_per_file: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(disk: DiskCache, root: Path) -> None:
+    """As on a full disk: the kernel takes the first bytes of a file and refuses the rest."""
+    program = textwrap.dedent(f"""
+        import sys
+        sys.path[:0] = {sys.path!r}
+        from test_caches import SOURCE, record, rendition, request
+        from thumbproxy.caches.disk import DiskCache
+        disk = DiskCache({str(root)!r})
+        stands = disk.set_record(SOURCE, record())
+        assert disk.set(request(1), stands, rendition(b"small"), public=True)
+        assert not disk.set(request(2), stands, rendition(b"x" * 100_000), public=True)
+        disk.set_original(stands, b"x" * 100_000)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, preexec_fn=lambda: limited_to(4096),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.stderr.count("fails and is passed over") == 1, "one line for each change of state"
+    assert {name for name in files(root) if "source" not in name} == {
+        f"public/{SOURCE}/w_1.{'S' * 22}.webp"
+    }
+    assert not [name for name in files(root) if name.startswith(("sources", "tmp"))]
+
+
+def test_a_holder_that_is_stopped_blocks_nobody_for_ever(
+    disk: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thumbproxy.caches.disk._LOCK_SECONDS", 0.05)
+    stands = disk.set_record(SOURCE, record())
+    with disk._locked(SOURCE):
+        assert not disk.set(request(1), stands, rendition(), public=True)
+    assert disk.set(request(1), stands, rendition(), public=True)
+
+
+def test_locks_die_with_their_holder(disk: DiskCache, root: Path) -> None:
+    program = textwrap.dedent(f"""
+        import os, signal, sys
+        sys.path[:0] = {sys.path!r}
+        from test_caches import SOURCE
+        from thumbproxy.caches.disk import DiskCache
+        with DiskCache({str(root)!r})._locked(SOURCE):
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    stands = disk.set_record(SOURCE, record())
+    assert disk.set(request(1), stands, rendition(), public=True)

@@ -1,0 +1,114 @@
+"""Thumbnails: URLs for templates."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from thumbproxy import Thumbnails
+from thumbproxy.errors import BadOptions, BadSource
+from thumbproxy.signing import Signer
+from thumbproxy.urls import UrlCodec
+
+KEY = "a-key-that-only-the-tests-use"
+THUMBS = Thumbnails(
+    keys=[KEY],
+    base_url="https://cdn.example.com/",
+    presets={
+        "card": {"width": 400, "height": 300, "fit": "cover", "format": "webp"},
+        "text": "w_400,h_300,fit_cover",
+    },
+)
+URLS = UrlCodec(Signer([KEY]))
+
+
+def options_of(url: str) -> str:
+    path = unquote(url.removeprefix("https://cdn.example.com"))
+    request = URLS.parse(path)
+    assert request is not None, url
+    return f"{request.options}.{'auto' if request.auto else request.format.extension}"
+
+
+def test_a_url_is_complete_signed_and_canonical() -> None:
+    url = THUMBS.url("photos/cat.jpg", height=300, width=400, fit="cover", format="webp")
+    assert url.startswith("https://cdn.example.com/thumb/photos/cat.jpg/w_400,h_300,fit_cover.")
+    assert options_of(url) == "w_400,h_300,fit_cover.webp"
+
+
+def test_the_format_is_auto_unless_one_is_named() -> None:
+    assert options_of(THUMBS.url("a.jpg")) == "_.auto"
+
+
+def test_presets_are_resolved_here_and_can_be_overridden() -> None:
+    assert options_of(THUMBS.url("a.jpg", "card")) == "w_400,h_300,fit_cover.webp"
+    assert options_of(THUMBS.url("a.jpg", "text")) == "w_400,h_300,fit_cover.auto"
+    assert options_of(THUMBS.url("a.jpg", "card", width=40, format="gif")) == (
+        "w_40,h_300,fit_cover.gif"
+    )
+
+
+def test_srcset_has_a_candidate_for_each_width() -> None:
+    srcset = THUMBS.srcset("été 1,2.jpg", widths=[320, 640], format="jpg")
+    candidates = [candidate.split(" ") for candidate in srcset.split(", ")]
+    assert [width for _, width in candidates] == ["320w", "640w"]
+    assert [options_of(url) for url, _ in candidates] == ["w_320.jpg", "w_640.jpg"]
+
+
+def test_srcset_keeps_the_ratio_of_the_box() -> None:
+    srcset = THUMBS.srcset("a.jpg", "card", widths=[200, 801])
+    options = [options_of(candidate.split(" ")[0]) for candidate in srcset.split(", ")]
+    assert options == ["w_200,h_150,fit_cover.webp", "w_801,h_601,fit_cover.webp"]
+
+
+def test_picture_is_html_that_a_browser_can_read() -> None:
+    class Reader(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.tags.append((tag, dict(attrs)))
+
+    reader = Reader()
+    html = THUMBS.picture("it's.jpg", widths=[320, 640], sizes="50vw", alt='"><script>alert(1)')
+    reader.feed(html)
+    assert [tag for tag, _ in reader.tags] == ["picture", "source", "source", "img"]
+    avif, webp, img = (attributes for _, attributes in reader.tags[1:])
+    assert (avif["type"], webp["type"]) == ("image/avif", "image/webp")
+    assert img["alt"] == '"><script>alert(1)'
+    assert "<script" not in html
+    assert options_of(str(img["src"])) == "w_640.jpg"
+    for attributes, format in ((avif, "avif"), (webp, "webp"), (img, "jpg")):
+        assert attributes["sizes"] == "50vw"
+        urls = [candidate.split(" ")[0] for candidate in str(attributes["srcset"]).split(", ")]
+        assert [options_of(url) for url in urls] == [f"w_320.{format}", f"w_640.{format}"]
+
+
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        (lambda: THUMBS.url("a.jpg", "nope"), "card, text"),
+        (lambda: THUMBS.url("a.jpg", size=4), "no option 'size'"),
+        (lambda: THUMBS.url("a.jpg", format="bmp"), "no format 'bmp'"),
+        (lambda: THUMBS.url("a.jpg", width=5000), "4096"),
+        (lambda: THUMBS.srcset("a.jpg", widths=[5], height=4), "needs a width"),
+        (lambda: THUMBS.picture("a.jpg", widths=[]), "one width"),
+    ],
+)
+def test_mistakes_are_explained(call: object, part: str) -> None:
+    with pytest.raises(BadOptions, match=part):
+        call()  # type: ignore[operator]
+
+
+def test_a_bad_source_is_a_value_error() -> None:
+    with pytest.raises(BadSource):
+        THUMBS.url("/media/a.jpg")
+    assert issubclass(BadSource, ValueError)
+
+
+@pytest.mark.parametrize("preset", [{"widht": 4}, "w_x", {"width": 0}])
+def test_a_bad_preset_is_found_at_once(preset: object) -> None:
+    with pytest.raises(BadOptions):
+        Thumbnails(keys=[KEY], presets={"bad": preset})  # type: ignore[dict-item]
