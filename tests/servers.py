@@ -127,6 +127,11 @@ class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         pass
 
+    def make_environ(self) -> dict[str, Any]:
+        environ = super().make_environ()
+        environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])  # PEP 3333 wants text
+        return environ
+
 
 @contextmanager
 def wsgi(app: Any, *, validate: bool = True) -> Iterator[Server]:

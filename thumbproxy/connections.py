@@ -30,6 +30,14 @@ class FinalResponse(http.client.HTTPResponse):
     """Skips every interim response. http.client does so only for 100, and would take a
     103 (Early Hints, RFC 8297) for the final one."""
 
+    def begin(self) -> None:
+        super().begin()
+        lines = self.headers.get_all("Content-Length", [])
+        # http.client reads the first and ignores the others. urllib3 refuses them, but too late:
+        # the response stays open.
+        if len({value.strip() for line in lines for value in line.split(",")}) > 1:
+            raise http.client.HTTPException(f"more than one Content-Length: {lines}")
+
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS

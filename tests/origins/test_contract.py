@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from flask import Flask, send_from_directory
+from flask import Flask, Response, abort, request
+from werkzeug.utils import safe_join
 
 from thumbproxy.errors import OriginTimeout, SourceNotFound, SourceTooLarge
 from thumbproxy.limits import Limits
@@ -45,9 +47,15 @@ def file_server(folder: Path) -> Any:
     app = Flask("files", static_folder=None)
 
     @app.get("/<path:name>")
-    def send(name: str) -> Any:
-        # Flask opens the file even for a 304; the client is whom that response must outlive.
-        return send_from_directory(folder, name, max_age=600)
+    def send(name: str) -> Response:
+        path = Path(safe_join(str(folder), name) or "nowhere")
+        if not path.is_file():
+            abort(404)
+        response = Response(path.read_bytes(), mimetype="image/jpeg")
+        response.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        response.cache_control.max_age = 600
+        response.add_etag()
+        return response.make_conditional(request)
 
     return app
 

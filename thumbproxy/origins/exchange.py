@@ -135,6 +135,9 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
         if request.deadline.passed:
             raise OriginTimeout(log=f"{url}: {length} bytes came in time")
         chunks.append(chunk)
+    if announced is None and not length:
+        # To http.client the end of the stream in the middle of the headers is the end of them.
+        raise OriginFailed(log=f"{url}: nothing came after the headers")
     if announced is not None and length != announced:
         raise OriginFailed(log=f"{url}: {announced} bytes announced, {length} received")
     return b"".join(chunks)

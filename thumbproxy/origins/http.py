@@ -88,6 +88,8 @@ class HttpOrigin:
                 raw: HTTPResponse = response.raw
                 lines = Headers(list(raw.headers.iteritems()))
                 yield Reply(response.status_code, lines, _chunks(raw))
+                if raw.length_remaining == 0:
+                    raw.read()  # the end of a reply without a body: its connection can be kept
             finally:
                 response.close()
         except (requests.RequestException, HTTPError, ValueError) as error:

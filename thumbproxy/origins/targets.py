@@ -17,8 +17,10 @@ def request_target(source: str) -> str:
     """Path and query, percent-encoded, of a decoded source.
 
     In the path a `%` is a character like others. The first `?` begins the query, which whoever
-    signed the URL wrote as it is to be sent: escapes in it are kept, and only what cannot stand
-    in a query (RFC 3986 section 3.4) is encoded. Raises SourceNotFound for a path that climbs.
+    signed the URL wrote as it is to be sent: escapes in it stay escapes, and only what cannot
+    stand in a query (RFC 3986 section 3.4) is encoded.
+
+    Raises SourceNotFound for a path that climbs.
     """
     path, mark, query = source.partition("?")
     # No such source is signed; were one to come here, it would leave the folder of the origin.

@@ -41,7 +41,8 @@ def gallery(
     left_out = (total or 0) - len(pictures)
     shown = [picture for picture in pictures if picture.source not in usable.keys() & SPECIAL]
     shown.sort(key=lambda picture: bool(picture.error))  # what is broken comes last
-    body.append(_grid(thumbs, shown, left_out))
+    if shown or not pictures:
+        body.append(_grid(thumbs, shown, left_out))
     if hero is not None:
         body.append(specimens.options(thumbs, hero))
     body += specimens.samples(thumbs, usable)
