@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import statistics
 import sys
@@ -99,7 +100,7 @@ def libvips_fidelity(source: bytes, side: int) -> float:
 def psnr(one: Pixels, other: Pixels) -> float:
     """Peak signal-to-noise ratio in dB over all channels, at most IDENTICAL."""
     error = float(np.mean((one.astype(np.float32) - other.astype(np.float32)) ** 2))
-    return min(IDENTICAL, 10 * np.log10(255**2 / max(error, 1e-9)))
+    return min(IDENTICAL, 10 * math.log10(255**2 / max(error, 1e-9)))
 
 
 ENGINES: dict[str, Callable[[bytes, int], bytes]] = {

@@ -102,10 +102,16 @@ class OriginTable:
         raise ValueError
 
     def check(self, value: Any) -> dict[str, OriginSetting]:
-        return {
-            str(prefix): OriginSetting(entry) if isinstance(entry, str) else OriginSetting(**entry)
-            for prefix, entry in value.items()
-        }
+        return {str(prefix): _origin_setting(entry) for prefix, entry in value.items()}
+
+
+def _origin_setting(entry: Any) -> OriginSetting:
+    if isinstance(entry, str):
+        return OriginSetting(entry)
+    setting = entry if isinstance(entry, OriginSetting) else OriginSetting(**entry)
+    if not isinstance(setting.location, str) or not isinstance(setting.immutable, bool):
+        raise TypeError
+    return setting
 
 
 def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
@@ -117,7 +123,7 @@ def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
 
 _SECONDS = Number(0, 10 * 365 * _DAY)
 _SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
-_HTTP_URL = Pattern(r"(https?://[^\s/?#@]+[^\s?#]*)?", "http://host or https://host, no password")
+_HTTP_URL = Pattern(r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?", "http://host or https://host, no password")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from thumbproxy.urls import AUTO, UrlCodec
 
 Preset = Mapping[str, Any] | str
 
-_PICTURE_FORMATS = (("avif", "image/avif"), ("webp", "image/webp"))
+_PICTURE_FORMATS = ("avif", "webp")
 
 
 class Thumbnails:
@@ -80,25 +80,27 @@ class Thumbnails:
         sizes: str = "100vw",
         alt: str = "",
         loading: str = "lazy",
+        formats: Sequence[str] = _PICTURE_FORMATS,
         **options: Any,
     ) -> str:
-        """A `<picture>` element with AVIF, WebP and JPEG candidates, as escaped HTML."""
+        """A `<picture>` element with a `<source>` for each format, best first, and JPEG for the
+        rest, as escaped HTML. `src` is the widest candidate."""
         wanted = {**self._preset(preset), **options}
         wanted.pop("format", None)
         if not widths:
             raise BadOptions("picture: widths needs one width at least.")
 
         def candidates(format: str) -> str:
-            return escape(self.srcset(source, widths=widths, **wanted, format=format))
+            return escape(self.srcset(source, widths=sorted(widths), **wanted, format=format))
 
         sources = "".join(
-            f'<source type="{content_type}" srcset="{candidates(format)}" sizes="{escape(sizes)}">'
-            for format, content_type in _PICTURE_FORMATS
+            f'<source type="image/{format}" srcset="{candidates(format)}" sizes="{escape(sizes)}">'
+            for format in formats
         )
         jpeg = candidates("jpg")
+        widest = jpeg.rpartition(", ")[2].rpartition(" ")[0]
         return (
-            f'<picture>{sources}<img src="{jpeg.rsplit(", ", 1)[-1].rsplit(" ", 1)[0]}"'
-            f' srcset="{jpeg}" sizes="{escape(sizes)}"'
+            f'<picture>{sources}<img src="{widest}" srcset="{jpeg}" sizes="{escape(sizes)}"'
             f' alt="{escape(alt)}" loading="{escape(loading)}"></picture>'
         )
 

@@ -83,7 +83,7 @@ def test_the_deadline_holds_when_nobody_accepts(ask: Any) -> None:
             client = waiting.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(full.getsockname())
-        origin = HttpOrigin("http://127.0.0.1:%d" % full.getsockname()[1])
+        origin = HttpOrigin(f"http://127.0.0.1:{full.getsockname()[1]}")
         began = time.monotonic()
         with pytest.raises(OriginTimeout):
             origin.fetch(ask("cat.jpg", seconds=SLOW))

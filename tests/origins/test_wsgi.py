@@ -237,7 +237,7 @@ def test_write_and_a_late_status_and_exc_info_are_understood(ask: Any) -> None:
         yield b"ure"
 
     def corrected(environ: Any, start_response: Any) -> Any:
-        start_response("500 Internal Server Error", [])
+        start_response("500 Internal Server Error", JPEG)
         try:
             raise ValueError
         except ValueError as error:

@@ -1,0 +1,82 @@
+"""The command line: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import servers
+
+from thumbproxy import Signer, __version__
+from thumbproxy.urls import UrlCodec
+
+KEY = servers.KEY
+
+
+def thumbproxy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "thumbproxy", *arguments],
+        env={**clean, **environ}, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+
+
+def test_sign_prints_a_url_that_verifies() -> None:
+    done = thumbproxy("sign", "médias/a b.jpg", "q_80,h_0300,w_400", "--format", "webp",
+                      "--base-url", "https://cdn.example.com", THUMBPROXY_KEYS=KEY)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    url = done.stdout.strip()
+    assert url.startswith("https://cdn.example.com/thumb/m%C3%A9dias/a%20b.jpg/w_400,h_300,q_80.")
+    path = unquote(url.removeprefix("https://cdn.example.com"))
+    assert UrlCodec(Signer([KEY])).parse(path) is not None
+
+
+def test_keygen_prints_a_key_that_is_taken() -> None:
+    first, second = (thumbproxy("keygen").stdout.strip() for _ in range(2))
+    assert first != second
+    assert thumbproxy("sign", "a.jpg", THUMBPROXY_KEYS=first).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "part"),
+    [
+        (["sign", "a.jpg"], {}, "thumbproxy keygen"),
+        (["sign", "a.jpg"], {"THUMBPROXY_KEYS": "short"}, "16 bytes"),
+        (["sign", "../a.jpg"], {"THUMBPROXY_KEYS": KEY}, "dot"),
+        (["sign", "a.jpg", "w_x"], {"THUMBPROXY_KEYS": KEY}, "whole number"),
+        (["sign", "a.jpg", "--format", "bmp"], {"THUMBPROXY_KEYS": KEY}, "no format 'bmp'"),
+        (["serve"], {"THUMBPROXY_KEYS": KEY}, "--origin FOLDER"),
+        (["serve", "--origin", "/absent"], {"THUMBPROXY_KEYS": KEY}, "no folder '/absent'"),
+        (["serve", "--origin", "/", "--threads", "0"], {"THUMBPROXY_KEYS": KEY}, "from 1 to 256"),
+        (["serve", "--origin", "/", "--cache-dir", "/dev/null"], {"THUMBPROXY_KEYS": KEY},
+         "Choose a folder"),
+        (["serve", "--config", "/absent.toml"], {}, "/absent.toml"),
+        (["nonsense"], {}, "No such command"),
+    ],
+)  # fmt: skip
+def test_refusals_are_sentences(arguments: list[str], environ: dict[str, str], part: str) -> None:
+    done = thumbproxy(*arguments, **environ)
+    assert done.returncode != 0
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_and_version() -> None:
+    assert __version__ in thumbproxy("--version").stdout
+    for command in ("serve", "demo", "sign", "keygen"):
+        assert command in thumbproxy("--help").stdout
+        assert thumbproxy(command, "--help").returncode == 0
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.py").write_text(
+        "raise ModuleNotFoundError('No module named gunicorn', name='gunicorn')"
+    )
+    done = thumbproxy("keygen", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "gunicorn is not installed; pip install 'thumbproxy[all]'" in done.stderr

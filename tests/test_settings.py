@@ -1,0 +1,172 @@
+"""The configuration: three places, one schema, all faults at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thumbproxy import ThumbProxy
+from thumbproxy.build import application, standalone
+from thumbproxy.errors import SettingsError
+from thumbproxy.limits import Limits
+from thumbproxy.settings import EXAMPLE_KEYS, OriginSetting, Settings
+
+KEY = "a-key-that-only-the-tests-use"
+
+
+def faults(*places: Any, **values: Any) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        Settings(**values) if values else Settings.load(*places)
+    return refused.value.faults
+
+
+def test_the_later_place_wins(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f'keys = ["{KEY}"]\nprefix = "/file"\nworkers = 3\nbind = "127.0.0.1:1"\n')
+    environ = {"THUMBPROXY_PREFIX": "/env", "THUMBPROXY_BIND": "127.0.0.1:2", "PATH": "/bin"}
+    settings = Settings.load(file, environ, {"bind": "127.0.0.1:3", "prefix": None})
+    assert (settings.workers, settings.prefix, settings.bind) == (3, "/env", "127.0.0.1:3")
+    assert Settings.load(file, {}, {}, {"cache_dir": "/c", "workers": 9}).cache_dir == "/c"
+    assert Settings.load(file, {}, {}, {"cache_dir": "/c", "workers": 9}).workers == 3
+
+
+def test_lists_are_separated_by_commas_in_text() -> None:
+    environ = {
+        "THUMBPROXY_KEYS": f"{KEY}, {KEY}-old",
+        "THUMBPROXY_MEMCACHED": "a:11211,[::1]:11212",
+        "THUMBPROXY_AUTO_FORMATS": "webp",
+        "THUMBPROXY_ALLOW_NETWORKS": "10.0.0.0/8",
+        "THUMBPROXY_IMMUTABLE": "true",
+        "THUMBPROXY_FETCH_TIMEOUT": "2.5",
+    }
+    settings = Settings.load(None, environ)
+    assert settings.keys == (KEY, f"{KEY}-old")
+    assert settings.memcached == ("a:11211", "[::1]:11212")
+    assert settings.auto_formats == ("webp",)
+    assert settings.allow_networks == ("10.0.0.0/8",)
+    assert settings.immutable is True
+    assert settings.fetch_timeout == 2.5
+
+
+def test_origins_are_a_table_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f"""
+        keys = ["{KEY}"]
+        [origins]
+        "media/" = "/srv/media"
+        "shop/" = {{ location = "https://shop.example", immutable = true }}
+    """)
+    assert Settings.load(file).origins == {
+        "media/": OriginSetting("/srv/media", False),
+        "shop/": OriginSetting("https://shop.example", True),
+    }
+
+
+def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text('worker = 3\nthreads = "many"\nimmutable = "yes"\norigins = 5\n')
+    environ = {"THUMBPROXY_QUALITY_JPG": "101", "THUMBPROXY_BINDD": "x", "THUMBPROXY_KEYS": "short"}
+    found = "\n".join(faults(file, environ, {"workers": "-1"}))
+    for part in (
+        f"worker in {file}: there is no such setting; did you mean workers?",
+        f"threads in {file}: 'many' is not allowed; it takes a whole number from 1 to 256.",
+        f"immutable in {file}: 'yes' is not allowed; it takes true or false.",
+        f"origins in {file}: 5 is not allowed",
+        "THUMBPROXY_QUALITY_JPG: '101' is not allowed; it takes a whole number from 1 to 100.",
+        "THUMBPROXY_BINDD: there is no such setting; did you mean bind?",
+        "--workers: '-1' is not allowed",
+        "THUMBPROXY_KEYS: what was given is not allowed",
+    ):
+        assert part in found
+    assert "short" not in found, "secrets are not shown"
+
+
+@pytest.mark.parametrize(
+    "keys", [(), ("x" * 15,), (KEY, "x"), tuple(EXAMPLE_KEYS), (KEY, *EXAMPLE_KEYS), KEY]
+)
+def test_keys_that_protect_nothing_are_refused_with_the_remedy(keys: Any) -> None:
+    (fault,) = faults(keys=keys)
+    assert "thumbproxy keygen" in fault
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"prefix": "thumb"}, {"prefix": "/"}, {"prefix": "/é"}, {"upstream": "ftp://x"},
+     {"upstream": "http://user:pw@x"}, {"upstream": "http://x/?q"}, {"memcached": ["nohost"]},
+     {"memcached": "a:1"}, {"allow_networks": ["10.0.0.1/8"]}, {"bind": "8080"},
+     {"auto_formats": ["jpg"]}, {"origins": {"a": 5}}, {"origins": {"a": {"path": "/"}}},
+     {"quality_jpg": True}, {"max_output_side": 0}],
+)  # fmt: skip
+def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
+    (fault,) = faults(keys=[KEY], **wrong)
+    assert fault.startswith(next(iter(wrong)))
+
+
+@pytest.mark.parametrize("text", ["keys = [", "\xff"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_bytes(text.encode("latin-1"))
+    (fault,) = faults(file)
+    assert str(file) in fault
+    (fault,) = faults(tmp_path / "absent.toml")
+    assert "absent.toml" in fault
+
+
+def test_keys_are_not_shown() -> None:
+    assert KEY not in repr(Settings(keys=(KEY,)))
+
+
+def test_every_limit_has_a_setting_with_the_same_default() -> None:
+    assert Settings(keys=(KEY,)).limits == Limits()
+
+
+def test_every_setting_has_a_meaning() -> None:
+    for setting in fields(Settings):
+        assert setting.metadata["meaning"]
+        assert setting.metadata["kind"].allowed
+
+
+# -- what is found when the parts are put together -------------------------------------------
+
+
+def test_middleware_reports_faults_at_once(tmp_path: Path) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(SettingsError) as refused:
+        ThumbProxy(
+            app,
+            keys=[KEY],
+            cache_dir=str(blocked / "cache"),
+            origins={"a/": str(tmp_path / "absent"), "a": app, "/b": app},
+        )
+    text = "\n".join(refused.value.faults)
+    assert "cache_dir" in text
+    assert "absent" in text
+    with pytest.raises(SettingsError, match="no such setting"):
+        ThumbProxy(app, keys=[KEY], cachedir="/x")
+    with pytest.raises(SettingsError, match="keygen"):
+        ThumbProxy(app)
+
+
+def test_a_server_needs_to_know_where_pictures_are() -> None:
+    with pytest.raises(SettingsError, match="--origin FOLDER"):
+        standalone(Settings(keys=(KEY,)))
+
+
+def test_the_factory_for_other_servers_reads_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f'keys = ["{KEY}"]\n')
+    monkeypatch.setenv("THUMBPROXY_CONFIG", str(file))
+    monkeypatch.setenv("THUMBPROXY_ORIGIN", str(tmp_path))
+    assert callable(application())
+    monkeypatch.setenv("THUMBPROXY_ORIGIN", str(tmp_path / "absent"))
+    with pytest.raises(SettingsError, match="absent"):
+        application()
