@@ -76,9 +76,9 @@ def our_fidelity(source: bytes, side: int) -> float:
     header = read_header(source, LIMITS)
     numbers = plan(header.info, Options(width=side, height=side), LIMITS)
     pictures = []
-    for eighths in (numbers.eighths, 8):
-        decoded = decode(source, header, replace(numbers, eighths=eighths))
-        job = Job(decoded, numbers, Options(), Format.JPEG)
+    for way in (numbers, replace(numbers, eighths=8, fast_chroma=False)):
+        decoded = decode(source, header, way)
+        job = Job(decoded, way, Options(), Format.JPEG)
         pictures.append(np.asarray(orient(resize(decoded.image, job), job).convert("RGB")))
     return psnr(*pictures)
 

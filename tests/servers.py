@@ -93,6 +93,8 @@ def running(command: list[str], port: int, **options: Any) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextmanager

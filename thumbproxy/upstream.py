@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, HTTPSConnectionPool, Timeout
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 from urllib3.util import SKIP_HEADER
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
@@ -64,18 +64,20 @@ class Upstream:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             response = self._send(environ)
-            headers = _response_headers(response)
         except ClientDisconnected:
             return _failure(start_response, http.HTTPStatus.BAD_REQUEST, "The request was cut off.")
-        except (ConnectTimeoutError, ReadTimeoutError) as error:
-            log.warning("%r: %s", self, error)
-            reason = "The application behind this server took too long to answer."
-            return _failure(start_response, http.HTTPStatus.GATEWAY_TIMEOUT, reason)
         except (HTTPError, OSError, ValueError) as error:
             log.warning("%r: %s", self, error)
+            if _is_timeout(error):
+                reason = "The application behind this server took too long to answer."
+                return _failure(start_response, http.HTTPStatus.GATEWAY_TIMEOUT, reason)
             reason = "The application behind this server did not answer."
             return _failure(start_response, http.HTTPStatus.BAD_GATEWAY, reason)
-        start_response(_status_line(response), headers)
+        try:
+            start_response(_status_line(response), _response_headers(response))
+        except BaseException:
+            response.close()
+            raise
         return _Body(response)
 
     def _send(self, environ: WSGIEnvironment) -> HTTPResponse:
@@ -229,6 +231,12 @@ def _response_headers(response: HTTPResponse) -> list[tuple[str, str]]:
 
 def _listed(value: str) -> set[str]:
     return {name.strip().lower() for name in value.split(",")}
+
+
+def _is_timeout(error: Exception) -> bool:
+    # urllib3 counts a refused connection among the timeouts.
+    slow = isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError)
+    return slow and not isinstance(error, NewConnectionError)
 
 
 def _status_line(response: HTTPResponse) -> str:

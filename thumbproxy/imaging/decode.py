@@ -63,7 +63,7 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
         raise BadOptions(f"page {page} does not exist: the picture has only {frames}.")
     try:
         if header.format is Format.JPEG and header.channels in _JPEG_MODES:
-            return _jpeg(source, header, plan.eighths)
+            return _jpeg(source, header, plan)
         return _with_pillow(source, header, page)
     except ThumbproxyError:
         raise
@@ -73,15 +73,17 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
         raise BrokenImage(log=f"{type(error).__name__}: {error}") from error
 
 
-def _jpeg(source: bytes, header: Header, eighths: int) -> Decoded:
+def _jpeg(source: bytes, header: Header, plan: Plan) -> Decoded:
     mode = _JPEG_MODES[header.channels]
     # The decoder rounds a scaled side up; asking for exactly that size selects the scale.
+    eighths = plan.eighths
     width, height = -(-header.width * eighths // 8), -(-header.height * eighths // 8)
     memory = _borrow(width * height * len(mode))
     try:
         pixels = simplejpeg.decode_jpeg(
             source,
             "GRAY" if mode == "L" else mode,
+            fastupsample=plan.fast_chroma,
             min_width=width,
             min_height=height,
             buffer=memory,
