@@ -22,7 +22,7 @@ COPY scripts/pillow-simd.sh scripts/
 RUN if [ "$(uname -m)" = x86_64 ]; then \
         scripts/pillow-simd.sh "$SIMD" wheels && pip install --no-deps wheels/*.whl; \
     fi
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml LICENSE README.md ./
 COPY thumbproxy thumbproxy
 RUN pip install --constraint constraints.txt --build-constraint constraints.txt ".[all]" \
     && pip check && pip uninstall -y pip

@@ -82,9 +82,10 @@ class FaultyOrigin:
 
     def __init__(self, routes: Mapping[str, Script] | Script, *, host: str = "127.0.0.1") -> None:
         self._routes = routes
-        self._listener = socket.create_server((host, 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.host, self.port = self._listener.getsockname()[:2]
-        self.url = f"http://{self.host}:{self.port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else self.host}:{self.port}"
         self.requests: list[Exchange] = []
         self.connections = 0
         self._stopped = threading.Event()

@@ -20,7 +20,11 @@ from thumbproxy.signing import MINIMUM_KEY_BYTES
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
 # Keys that stand in documentation: whoever reads it could sign with them.
-EXAMPLE_KEYS = {"correct-horse-battery-staple-0001"}
+EXAMPLE_KEYS = {
+    "your signing key",
+    "the newest key signs, all of them verify",
+    "correct-horse-battery-staple-0001",
+}
 
 # What kinds raise for a value that they do not take.
 _REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
@@ -123,7 +127,9 @@ def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
 
 _SECONDS = Number(0, 10 * 365 * _DAY)
 _SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
-_HTTP_URL = Pattern(r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?", "http://host or https://host, no password")
+_HTTP_URL = Pattern(
+    r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?", "http://host or https://host, no password"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

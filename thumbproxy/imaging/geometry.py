@@ -24,7 +24,7 @@ Size = tuple[int, int]
 # visibly the closer the output is. 4/8 drops what cameras hardly resolve, so 1.5 is enough;
 # 2/8 and 1/8 cut into real detail. Odd eighths are missing on purpose: the decoder has no SIMD
 # for them, and 5/8 to 7/8 take longer than the whole picture. See benchmarks/engine.py.
-DECODE_MARGINS = {1: 4.0, 2: 3.0, 4: 1.5}
+DECODE_MARGINS = {1: 6.0, 2: 3.0, 4: 1.5}
 # From this reduction on, colour that the decoder repeats instead of interpolating is averaged out
 # again: more than 50 dB, for 7 % less time on a whole decode.
 FAST_CHROMA_RATIO = 1.5
@@ -224,7 +224,8 @@ def _start(
 
 def _span(start: float, length: float, side: int) -> tuple[int, int]:
     """First and past-the-last pixel of one direction of a crop; a float is a fraction of it."""
-    first = start * side if isinstance(start, float) else start
+    # A fraction lies inside the picture by its meaning, and rounding must not push it out.
+    first = min(start * side, side - 1) if isinstance(start, float) else start
     extent = length * side if isinstance(length, float) else length
     return math.floor(first + 0.5), min(math.floor(first + extent + 0.5), side)
 

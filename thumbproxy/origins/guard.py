@@ -24,11 +24,11 @@ class Guard:
     """
 
     def __init__(self, trusted: Iterable[tuple[str, int]], networks: AllowedNetworks) -> None:
-        self._trusted = frozenset(trusted)
+        self._trusted = frozenset((_plain(host), port) for host, port in trusted)
         self._networks = networks
 
     def trusts(self, host: str, port: int) -> bool:
-        return (host.lower(), port) in self._trusted
+        return (_plain(host), port) in self._trusted
 
     def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
         """A connected TCP socket. Raises OriginFailed for a forbidden address, OSError.
@@ -56,6 +56,11 @@ class Guard:
                 raise OriginFailed(log=f"redirect to {host}, whose address {text} is not allowed")
 
 
+def _plain(host: str) -> str:
+    """One spelling of a host: urllib3 has IPv6 literals with and without brackets."""
+    return host.lower().strip("[]")
+
+
 def _connect(
     family: socket.AddressFamily, address: Any, share: Deadline, whole: Deadline
 ) -> socket.socket:
@@ -81,7 +86,7 @@ def _time_left(deadline: Deadline) -> float:
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Answer]:
     """The addresses of a host. Raises OSError, TimeoutError among them."""
-    host = host.strip("[]")
+    host = _plain(host)
     with suppress(socket.gaierror):
         return _look_up(host, port, socket.AI_NUMERICHOST)
     # getaddrinfo() has no timeout, and a resolver that is down keeps it for half a minute. It is

@@ -1,0 +1,237 @@
+"""A header is read without a decoder, and nothing over the limits reaches one."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+from pictures import (
+    encoded,
+    exif,
+    landscape,
+    opened,
+    png_chunk,
+    quadrants,
+    turned,
+    with_chunk,
+    with_segment,
+)
+
+from thumbproxy.errors import BrokenImage, UnsupportedImage
+from thumbproxy.imaging.exif import orientation
+from thumbproxy.imaging.headers import MOST_FRAMES, MOST_SCANS, Header, read_header
+from thumbproxy.limits import Limits
+from thumbproxy.media import Format
+
+LIMITS = Limits()
+PICTURE = quadrants(81, 47)
+CLEAR = PICTURE.convert("RGBA")
+CLEAR.putalpha(128)
+FRAMES = [quadrants(40, 30).rotate(30 * n) for n in range(3)]
+ANIMATED = {"save_all": True, "append_images": FRAMES[1:], "duration": 50}
+
+
+def read(source: bytes, limits: Limits = LIMITS) -> Header:
+    return read_header(source, limits)
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "has_alpha"),
+    [
+        (encoded(PICTURE), Format.JPEG, False),
+        (encoded(PICTURE.convert("L")), Format.JPEG, False),
+        (encoded(PICTURE.convert("CMYK")), Format.JPEG, False),
+        (encoded(PICTURE, progressive=True), Format.JPEG, False),
+        (encoded(PICTURE, "PNG"), Format.PNG, False),
+        (encoded(CLEAR, "PNG"), Format.PNG, True),
+        (encoded(CLEAR.convert("LA"), "PNG"), Format.PNG, True),
+        (encoded(PICTURE.convert("P"), "PNG"), Format.PNG, False),
+        (encoded(PICTURE.convert("P"), "PNG", transparency=0), Format.PNG, True),
+        (encoded(PICTURE.convert("1"), "PNG"), Format.PNG, False),
+        (encoded(PICTURE.convert("P"), "GIF"), Format.GIF, False),
+        (encoded(PICTURE.convert("P"), "GIF", transparency=0), Format.GIF, True),
+        (encoded(PICTURE, "WEBP"), Format.WEBP, False),
+        (encoded(CLEAR, "WEBP"), Format.WEBP, True),
+        (encoded(PICTURE, "WEBP", lossless=True), Format.WEBP, False),
+        (encoded(CLEAR, "WEBP", lossless=True), Format.WEBP, True),
+    ],
+)
+def test_size_format_and_alpha_are_told(source: bytes, format: Format, has_alpha: bool) -> None:
+    header = read(source)
+    assert (header.format, header.width, header.height) == (format, 81, 47)
+    assert header.has_alpha is has_alpha
+    assert (header.frames, header.orientation) == (1, 1)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_frames_are_counted(format: str) -> None:
+    assert read(encoded(FRAMES[0], format, **ANIMATED)).frames == 3
+
+
+def test_the_still_picture_before_an_animated_png_counts_as_a_frame() -> None:
+    source = encoded(PICTURE, "PNG", save_all=True, append_images=FRAMES, default_image=True)
+    assert read(source).frames == getattr(opened(source), "n_frames") == 4
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_size_is_upright_in_every_format_that_has_exif(turn: int, order: str) -> None:
+    block = exif(turn, order)
+    sources = [
+        with_segment(encoded(PICTURE), 0xE1, b"Exif\0\0" + block),
+        with_chunk(encoded(PICTURE, "PNG"), b"eXIf", block),
+        encoded(PICTURE, "WEBP", exif=block),
+        encoded(PICTURE, "WEBP", exif=b"Exif\0\0" + block),
+    ]
+    for source in sources:
+        info = read(source).info
+        assert info.orientation == turn
+        assert (info.width, info.height) == ((47, 81) if turn >= 5 else (81, 47))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II",
+        b"II*\0",
+        b"XX*\0\x08\0\0\0",
+        b"II*\0\xff\xff\xff\xff",
+        exif(6)[:20],
+        exif(0),
+        exif(9),
+        b"MM\0*" + exif(6)[4:],
+        exif(6).replace(struct.pack("<HH", 0x0112, 3), struct.pack("<HH", 0x0112, 2)),
+        struct.pack("<4sIH", b"II*\0", 8, 65_535),
+    ],
+)
+def test_malformed_exif_means_upright(block: bytes) -> None:
+    assert orientation(block) == 1
+    assert read(with_segment(encoded(PICTURE), 0xE1, b"Exif\0\0" + block)).orientation == 1
+
+
+@given(st.binary(max_size=80))
+@example(exif(6))
+def test_no_exif_block_raises(block: bytes) -> None:
+    assert 1 <= orientation(block) <= 8
+
+
+def test_a_profile_in_several_segments_is_put_together() -> None:
+    profile = bytes(n % 251 for n in range(150_000))
+    assert read(encoded(PICTURE, icc_profile=profile)).icc == profile
+
+
+def test_stray_bytes_and_fill_bytes_between_segments_are_skipped() -> None:
+    source = encoded(PICTURE)
+    for stray in (b"\0\0\0", b"\xff\xff\xff", b"hello"):
+        header = read(source[:2] + b"\xff\xe0\0\x02" + stray + source[2:])
+        assert (header.width, header.height) == (81, 47)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"",
+        b"\xff\xd8",
+        b"GIF88a" + bytes(20),
+        b"RIFF\0\0\0\0WAVE",
+        b"BM" + bytes(60),
+        b"%PDF-1.7",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"II*\0" + bytes(60),
+        b"\0\0\0\x1cftypavif",
+        b"<!doctype html><p>not found",
+    ],
+)
+def test_what_is_no_allowed_format_by_its_first_bytes_is_unsupported(source: bytes) -> None:
+    with pytest.raises(UnsupportedImage):
+        read(source)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_header_that_is_cut_short_is_broken(format: str) -> None:
+    source = encoded(PICTURE, format)
+    with pytest.raises(BrokenImage):
+        read(source[: 14 if format != "GIF" else 9])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_limits_of_pixels_and_sides_count_and_say_the_figures(format: str) -> None:
+    source = encoded(PICTURE, format)
+    assert read(source, Limits(source_pixels=81 * 47, source_side=81))
+    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 3806 "):
+        read(source, Limits(source_pixels=81 * 47 - 1))
+    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 80 on a side"):
+        read(source, Limits(source_side=80))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
+def test_all_frames_count_against_the_limit(format: str) -> None:
+    source = encoded(FRAMES[0], format, **ANIMATED)
+    assert read(source, Limits(source_pixels=40 * 30 * 3))
+    with pytest.raises(BrokenImage, match="in 3 frames"):
+        read(source, Limits(source_pixels=40 * 30 * 3 - 1))
+
+
+def test_a_small_file_that_promises_a_huge_picture_is_refused() -> None:
+    huge = struct.pack("<I", 0xFFFFFF)[:3]
+    webp = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + huge + huge
+    png = b"\x89PNG\r\n\x1a\n" + png_chunk(
+        b"IHDR", struct.pack(">IIBBBBB", 2**31, 2**31, 8, 2, 0, 0, 0)
+    )
+    gif = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
+    gif += b"," + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\0;"
+    for source in (b"RIFF" + struct.pack("<I", len(webp)) + webp, png, gif):
+        with pytest.raises(BrokenImage, match="on a side"):
+            read(source)
+
+
+def test_a_picture_without_pixels_is_broken() -> None:
+    source = encoded(PICTURE)
+    start = source.index(b"\xff\xc0")
+    with pytest.raises(BrokenImage, match="no pixels"):
+        read(source[: start + 5] + bytes(4) + source[start + 9 :])
+
+
+def test_more_frames_than_anyone_draws_are_refused() -> None:
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
+    head = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6)
+    assert read(head + frame * MOST_FRAMES + b";").frames == MOST_FRAMES
+    with pytest.raises(BrokenImage, match="frames"):
+        read(head + frame * (MOST_FRAMES + 1) + b";")
+
+
+def test_a_jpeg_with_scans_without_end_is_refused() -> None:
+    """Each of them would pass over the whole picture again."""
+    source = encoded(landscape(64, 64), progressive=True)
+    scan = source[source.rindex(b"\xff\xda") : -2]
+    with pytest.raises(BrokenImage, match="scans"):
+        read(source[:-2] + scan * MOST_SCANS + source[-2:])
+
+
+@given(data=st.data())
+def test_no_damage_to_a_header_raises_anything_else(data: st.DataObject) -> None:
+    source = bytearray(data.draw(st.sampled_from(SAMPLES)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        source[data.draw(st.integers(4, min(len(source) - 1, 300)))] = data.draw(
+            st.integers(0, 255)
+        )
+    end = data.draw(st.integers(8, len(source)))
+    try:
+        header = read(bytes(source[:end]))
+    except (BrokenImage, UnsupportedImage):
+        return
+    assert 0 < header.width * header.height * header.frames <= LIMITS.source_pixels
+
+
+SAMPLES = [
+    turned(encoded(PICTURE, icc_profile=b"profile" * 9), 6),
+    encoded(PICTURE, "PNG", exif=exif(5)),
+    encoded(FRAMES[0], "PNG", **ANIMATED),
+    encoded(FRAMES[0], "GIF", **ANIMATED),
+    encoded(FRAMES[0], "WEBP", **ANIMATED),
+    encoded(PICTURE, "WEBP", exif=exif(5)),
+]
