@@ -40,7 +40,7 @@ class Handler(WSGIRequestHandler):
 
 @contextmanager
 def served(app: Any) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    server: Any = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
     server.daemon_threads = False  # so that closing it waits until every request has ended
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -142,7 +142,8 @@ def test_without_the_raw_target_it_is_encoded_again() -> None:
         "RAW_URI": "/something/else",
     }
     with FaultyOrigin(HERE) as server:
-        body: Any = Upstream(server.url + "/base")(environ, lambda *_: None)
+        upstream: Any = Upstream(server.url + "/base")
+        body = upstream(environ, lambda *_: None)
         assert b"".join(body) == b"here"
         body.close()
     assert server.requests[0].target == "/base/app/caf%C3%A9%20%2B%25?a=b"
@@ -308,7 +309,8 @@ def test_when_the_client_goes_away_so_do_we() -> None:
             gone.set()
 
     with FaultyOrigin(endless) as server:
-        body: Any = Upstream(server.url)(ENVIRON, lambda *_: None)
+        upstream: Any = Upstream(server.url)
+        body = upstream(ENVIRON, lambda *_: None)
         assert next(iter(body))
         body.close()
         assert gone.wait(5)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING
 
-from urllib3 import HTTPResponse
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
@@ -71,3 +71,11 @@ class KeptHTTPConnection(Kept, HTTPConnection):
 
 class KeptHTTPSConnection(Kept, HTTPSConnection):
     pass
+
+
+class KeptHTTPPool(HTTPConnectionPool):
+    ConnectionCls = KeptHTTPConnection
+
+
+class KeptHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = KeptHTTPSConnection

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, HTTPSConnectionPool, Timeout
+from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 from urllib3.util import SKIP_HEADER
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
-from thumbproxy.connections import KeptHTTPConnection, KeptHTTPSConnection, is_stale
+from thumbproxy.connections import KeptHTTPPool, KeptHTTPSPool, is_stale
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -117,19 +117,11 @@ class Upstream:
     def _new_pool(self) -> HTTPConnectionPool:
         scheme, host, port = self._server
         if scheme == "http":
-            return _HTTPPool(host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS)
-        return _HTTPSPool(
+            return KeptHTTPPool(host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS)
+        return KeptHTTPSPool(
             host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS,
             cert_reqs="CERT_REQUIRED", ca_certs=self._ca,
         )  # fmt: skip
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = KeptHTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = KeptHTTPSConnection
 
 
 class _Body:

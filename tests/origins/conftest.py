@@ -28,7 +28,7 @@ class _Silent(WSGIRequestHandler):
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """The URL of a real threaded server that runs `app`."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Silent)
+    server: Any = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Silent)
     server.daemon_threads = False  # so that closing it waits until every request has ended
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -13,7 +13,7 @@ from wsgiref.validate import validator
 
 import pytest
 from flask import Flask, Response, abort, request
-from werkzeug.utils import safe_join
+from werkzeug.security import safe_join
 
 from thumbproxy.errors import OriginTimeout, SourceNotFound, SourceTooLarge
 from thumbproxy.limits import Limits
@@ -47,7 +47,7 @@ def file_server(folder: Path) -> Any:
     app = Flask("files", static_folder=None)
 
     @app.get("/<path:name>")
-    def send(name: str) -> Response:
+    def send(name: str) -> Any:
         path = Path(safe_join(str(folder), name) or "nowhere")
         if not path.is_file():
             abort(404)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -122,10 +125,10 @@ def test_all_answers_of_a_name_are_checked_and_only_those_are_connected_to(
         if host != "two-faced.example":
             return look_up(host, port, flags)
         if flags:
-            raise guard.socket.gaierror
+            raise socket.gaierror
         asked.append(host)
-        inside = look_up("127.0.0.1", port, guard.socket.AI_NUMERICHOST)
-        return [*look_up("8.8.8.8", port, guard.socket.AI_NUMERICHOST), *inside]
+        inside = look_up("127.0.0.1", port, socket.AI_NUMERICHOST)
+        return [*look_up("8.8.8.8", port, socket.AI_NUMERICHOST), *inside]
 
     monkeypatch.setattr(guard, "_look_up", two_faced)
     with FaultyOrigin({"/cat.jpg": replies(b"secret")}, host="127.0.0.1") as inside:
@@ -143,7 +146,7 @@ def test_the_deadline_holds_against_a_resolver_that_does_not_answer(
     def silent(host: str, port: int, flags: int = 0) -> list[guard.Answer]:
         if not flags:
             ended.wait()
-        raise guard.socket.gaierror
+        raise socket.gaierror
 
     monkeypatch.setattr(guard, "_look_up", silent)
     deadline = Deadline(0.2)
@@ -155,17 +158,27 @@ def test_the_deadline_holds_against_a_resolver_that_does_not_answer(
         ended.set()
 
 
-def test_the_second_address_has_its_turn_when_the_first_is_silent(
-    ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with FaultyOrigin({"/cat.jpg": replies(b"picture")}) as server, FaultyOrigin({}) as silent:
-        look_up = guard._look_up
-        port = server.port
+@pytest.fixture
+def silent() -> Iterator[tuple[str, int]]:
+    """The address of a server whose queue is full, so that connecting to it hangs."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # a queue of length 0 holds one or two
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        yield full.getsockname()
 
-        def two(host: str, _: int, flags: int = 0) -> list[guard.Answer]:
-            # Nobody listens on that port of the first address.
-            return [*look_up("127.0.0.3", port, flags), *look_up("127.0.0.1", port, flags)]
+
+def test_the_second_address_has_its_turn_when_the_first_is_silent(
+    ask: Any, monkeypatch: pytest.MonkeyPatch, silent: tuple[str, int]
+) -> None:
+    with FaultyOrigin({"/cat.jpg": replies(b"picture")}) as server:
+        addresses = [silent, (server.host, server.port)]
+
+        def two(host: str, port: int, flags: int = 0) -> list[guard.Answer]:
+            return [(socket.AF_INET, address) for address in addresses]
 
         monkeypatch.setattr(guard, "_look_up", two)
-        assert HttpOrigin(server.url).fetch(ask("cat.jpg")).body == b"picture"
-        assert silent.connections == 0
+        assert HttpOrigin(server.url).fetch(ask("cat.jpg", seconds=1)).body == b"picture"

@@ -124,8 +124,8 @@ def test_an_upstream_may_speak_tls(server: TlsOrigin, certificate: Path) -> None
     }
     statuses: list[str] = []
     for ca_file in (str(certificate), None):
-        upstream = Upstream(f"https://localhost:{server.port}", ca_file=ca_file)
-        body: Any = upstream(environ, lambda status, _: statuses.append(status))
+        upstream: Any = Upstream(f"https://localhost:{server.port}", ca_file=ca_file)
+        body = upstream(environ, lambda status, _: statuses.append(status))
         b"".join(body)
         getattr(body, "close", lambda: None)()
     assert statuses == ["200 OK", "502 Bad Gateway"]

@@ -47,5 +47,6 @@ def _converted(image: Image.Image, icc: bytes) -> Image.Image:
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    # "c2" is what a well-known stripped-down sRGB profile of 500 bytes calls itself.
     description = profile.profile.profile_description or ""
     return description.startswith(("sRGB", "c2"))

@@ -71,13 +71,13 @@ def place(image: Image.Image, job: Job) -> Image.Image:
         return image
     clear = has_alpha(image) and job.format.has_alpha
     colour = rgba(job.options.background or ("00000000" if clear else "ffffff"))
-    if colour[3] < 255 or has_alpha(image):
-        canvas = Image.new("RGBA", job.plan.canvas, colour)
-        canvas.alpha_composite(image.convert("RGBA"), job.plan.offset)
+    if colour[3] == 255 and not has_alpha(image):
+        canvas = Image.new("RGB", job.plan.canvas, colour[:3])
+        canvas.paste(image.convert("RGB"), job.plan.offset)
         return canvas
-    canvas = Image.new("RGB", job.plan.canvas, colour[:3])
-    canvas.paste(image.convert("RGB"), job.plan.offset)
-    return canvas
+    canvas = Image.new("RGBA", job.plan.canvas, colour)
+    canvas.alpha_composite(image.convert("RGBA"), job.plan.offset)
+    return canvas.convert("RGB") if colour[3] == 255 else canvas
 
 
 def rotate(image: Image.Image, job: Job) -> Image.Image:
@@ -93,17 +93,16 @@ def flip(image: Image.Image, job: Job) -> Image.Image:
 
 
 def flatten(image: Image.Image, job: Job) -> Image.Image:
-    if not has_alpha(image) or (job.format.has_alpha and job.options.background is None):
+    # A canvas has the background under the picture already.
+    background = job.options.background if job.plan.canvas is None else None
+    if not has_alpha(image) or (job.format.has_alpha and background is None):
         return image
-    colour = rgba(job.options.background or "ffffff")
-    ground = Image.new("RGBA", image.size, colour)
-    ground.alpha_composite(image.convert("RGBA"))
-    if job.format.has_alpha and colour[3] < 255:
-        return ground
-    # What is half-transparent still has nothing to shine through to: a page is white.
-    opaque = Image.new("RGBA", image.size, "white")
-    opaque.alpha_composite(ground)
-    return opaque.convert("RGB")
+    if background is not None:
+        image = _on(rgba(background), image)
+        if job.format.has_alpha:
+            return image
+    # What is still half-transparent has nothing to shine through to: a page is white.
+    return _on((255, 255, 255, 255), image).convert("RGB")
 
 
 STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
@@ -119,6 +118,12 @@ STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
 
 def has_alpha(image: Image.Image) -> bool:
     return image.mode in ("LA", "RGBA")
+
+
+def _on(colour: tuple[int, int, int, int], image: Image.Image) -> Image.Image:
+    ground = Image.new("RGBA", image.size, colour)
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground if colour[3] < 255 else ground.convert("RGB")
 
 
 def rgba(background: str) -> tuple[int, int, int, int]:
