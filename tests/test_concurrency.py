@@ -1,15 +1,17 @@
-"""Flights and slots: one for all, and only so many at a time."""
+"""Flights and workers: one for all, and only so many at a time."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Flights, Load, Slots
+from thumbproxy.concurrency import Flights, Load, Workers
 from thumbproxy.errors import EngineFailed, Overloaded, SourceNotFound, TooSlow
 from thumbproxy.limits import Deadline
 
@@ -27,6 +29,10 @@ class Held:
     def __init__(self, result: Any = "result") -> None:
         self.result, self.calls = result, 0
         self.started, self.go = threading.Event(), threading.Event()
+
+    def at_once(self) -> Any:
+        self.go.set()
+        return self()
 
     def __call__(self) -> Any:
         self.calls += 1
@@ -106,38 +112,67 @@ def test_a_follower_waits_until_its_deadline_only() -> None:
         assert held.result() == ("result", False)
 
 
-def test_slots_admit_so_many_let_so_many_wait_and_refuse_the_rest() -> None:
-    slots, go = Slots(2, queue=3), threading.Event()
-    most = 0
+def test_workers_do_so_much_let_so_much_wait_and_refuse_the_rest() -> None:
+    workers, go = Workers(2, queue=3), threading.Event()
+    names, most, now = set(), 0, Counter[str]()
 
     def work() -> None:
         nonlocal most
-        with slots.taken(Deadline(10)):
-            most = max(most, slots.load.active)
-            assert go.wait(10)
+        with lock:
+            names.add(threading.current_thread().name)
+            now["active"] += 1
+            most = max(most, now["active"])
+        assert go.wait(10)
+        with lock:
+            now["active"] -= 1
 
+    lock = threading.Lock()
     with ThreadPoolExecutor(5) as pool:
-        admitted = [pool.submit(work) for _ in range(5)]
-        until(lambda: slots.load == Load(2, 3))
-        with pytest.raises(Overloaded), slots.taken(Deadline(10)):
-            pass
+        admitted = [pool.submit(workers.do, work, Deadline(10)) for _ in range(5)]
+        until(lambda: workers.load == Load(2, 3))
+        with pytest.raises(Overloaded):
+            workers.do(work, Deadline(10))
         go.set()
         for future in admitted:
             future.result()
-    assert most == 2
-    assert slots.load == Load(0, 0)
+    assert most == len(names) == 2
+    until(lambda: workers.load == Load(0, 0))
 
 
-def test_who_waits_for_a_slot_is_refused_at_the_deadline() -> None:
-    slots = Slots(1, queue=1)
-    with slots.taken(Deadline(1)):
-        with pytest.raises(Overloaded), slots.taken(Deadline(0.02)):
-            pass
-        assert slots.load == Load(1, 0)
+def test_work_that_cannot_begin_is_dropped_at_the_deadline() -> None:
+    workers, held, never = Workers(1, queue=1), Held(), Held()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(workers.do, held, Deadline(10))
+        assert held.started.wait(10)
+        with pytest.raises(Overloaded):
+            workers.do(never, Deadline(0.02))
+        held.go.set()
+        assert first.result() == "result"
+    until(lambda: workers.load == Load(0, 0))
+    assert never.calls == 0
 
 
-def test_a_slot_is_given_back_when_the_work_fails() -> None:
-    slots = Slots(1, queue=0)
-    with pytest.raises(RuntimeError), slots.taken(Deadline(1)):
-        raise RuntimeError
-    assert slots.load == Load(0, 0)
+def test_work_that_does_not_end_is_answered_at_the_deadline() -> None:
+    workers, held = Workers(1, queue=1), Held()
+    with pytest.raises(TooSlow):
+        workers.do(held, Deadline(0.02))
+    assert workers.load == Load(1, 0)
+    held.go.set()
+    assert workers.do(lambda: "next", Deadline(10)) == "next"
+
+
+def test_work_that_fails_leaves_its_place() -> None:
+    workers = Workers(1, queue=0)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            workers.do(Held(RuntimeError()).at_once, Deadline(10))
+        until(lambda: workers.load == Load(0, 0))
+
+
+def test_a_forked_process_has_workers_of_its_own() -> None:
+    workers = Workers(1, queue=0)
+    assert workers.do(lambda: 1, Deadline(10)) == 1
+    pid = os.fork()
+    if pid == 0:
+        os._exit(workers.do(lambda: 7, Deadline(10)))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -190,13 +190,6 @@ def test_auto_is_answered_by_nginx_where_no_weighing_is_needed(site: Site, accep
     assert (asked is not None) == weighed
 
 
-def test_auto_varies_whatever_its_status(site: Site) -> None:
-    site.put(f"public/{stored_as('vary.png', 'auto')}.jpg")
-    reply = site.ask(url("vary.png", "auto"), {"Range": "bytes=999-"})
-    assert (reply.status, reply.headers["Vary"]) == (416, "Accept")
-    assert "Cache-Control" not in reply.headers
-
-
 def test_auto_asks_thumbproxy_for_a_format_that_is_not_there(site: Site) -> None:
     site.put(f"public/{stored_as('one.png', 'auto')}.jpg")
     path = url("one.png", "auto")
@@ -287,13 +280,9 @@ def test_other_methods_are_thumbproxys_to_answer(site: Site, method: str) -> Non
         ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 304),
         ({"If-Modified-Since": "Wed, 15 Nov 2023 00:00:00 GMT"}, 304),
         ({"If-Modified-Since": "Mon, 13 Nov 2023 00:00:00 GMT"}, 200),
-        ({"Range": "bytes=0-9"}, 206),
-        ({"Range": "bytes=0-9", "If-Range": '"other"'}, 200),
-        ({"Range": "bytes=0-1,4-5"}, 200),
-        ({"Range": "bytes=300-"}, 416),
     ],
 )
-def test_conditions_and_ranges_are_obeyed(site: Site, headers: dict[str, str], status: int) -> None:
+def test_conditions_are_obeyed(site: Site, headers: dict[str, str], status: int) -> None:
     site.put(f"public/{stored_as('conditions/cat.jpg')}", b"x" * 300)
     reply = site.ask(url("conditions/cat.jpg"), headers)
     assert (reply.status, reply.asked) == (status, None)
@@ -301,6 +290,14 @@ def test_conditions_and_ranges_are_obeyed(site: Site, headers: dict[str, str], s
         assert reply.headers["ETag"] == f'"{MODIFIED:x}-12c"'
         assert reply.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert reply.headers["Content-Disposition"] == 'inline; filename="cat.webp"'
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-9", "bytes=0-1,4-5", "bytes=300-", "nonsense"])
+def test_ranges_are_thumbproxys_to_answer(site: Site, wanted: str) -> None:
+    """nginx's own 416 would be kept for a year by every cache on the way."""
+    site.put(f"public/{stored_as('ranges.jpg')}", b"x" * 300)
+    path = url("ranges.jpg")
+    assert site.ask(path, {"Range": wanted}).asked == f"GET {path}"
 
 
 def test_connections_to_thumbproxy_are_kept(site: Site) -> None:

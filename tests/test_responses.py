@@ -23,15 +23,16 @@ from thumbproxy.urls import ImageRequest
 MODIFIED = 1_700_000_000  # Tue, 14 Nov 2023 22:13:20 GMT
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 ETAG = '"6553f100-4"'
+PLAIN = Options()
 POLICY = CachePolicy(max_age=60, stale_while_revalidate=5, stale_if_error=7)
 
 
 def reply(
     *,
     auto: bool = False,
-    options: Options = Options(),
+    options: Options = PLAIN,
     method: str = "GET",
-    **more: Any,  # noqa: B008
+    **more: Any,
 ) -> Response:
     request = ImageRequest("a.jpg", options, "_.S.webp", Format.WEBP, auto)
     fields = {k: v for k, v in more.items() if not k.startswith("HTTP_")}

@@ -1,7 +1,7 @@
 """thumbproxy: a caching reverse-proxy for images.
 
 Building URLs needs `Thumbnails`, `Signer` and `Options`, which load nothing but themselves.
-`ThumbProxy` and `Folder`, which serve, are loaded when they are first asked for.
+`ThumbProxy` and the origins, which serve, are loaded when they are first asked for.
 """
 
 from __future__ import annotations
@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from thumbproxy.build import ThumbProxy
     from thumbproxy.origins.folder import Folder
     from thumbproxy.origins.http import HttpOrigin
+    from thumbproxy.origins.wsgi import WsgiOrigin
 
-__all__ = ["Folder", "HttpOrigin", "Options", "Signer", "ThumbProxy", "Thumbnails"]
+__all__ = [
+    "Folder",
+    "HttpOrigin",
+    "Options",
+    "Signer",
+    "ThumbProxy",
+    "Thumbnails",
+    "WsgiOrigin",
+]
 __version__ = "0.1.0"
 
 _SERVING = {
     "ThumbProxy": "thumbproxy.build",
     "Folder": "thumbproxy.origins.folder",
     "HttpOrigin": "thumbproxy.origins.http",
+    "WsgiOrigin": "thumbproxy.origins.wsgi",
 }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, TypeVar
 
 from thumbproxy.errors import EngineFailed, Overloaded, ThumbproxyError, TooSlow
@@ -68,50 +68,57 @@ def _follow(future: Future[T], deadline: Deadline) -> T:
 
 
 class Load(NamedTuple):
-    """How much of the slots is in use: work under way, and work that waits."""
+    """Work under way, and work that waits."""
 
     active: int
     waiting: int
 
 
-class Slots:
-    """Admits `size` pieces of work at a time and lets `queue` more wait; refuses the rest."""
+class Workers:
+    """Does `size` pieces of work at a time and lets `queue` more wait; refuses the rest.
+
+    The work is done by threads of its own, for two reasons. Renders free large blocks of memory,
+    of which glibc keeps some for each thread that ever had any: with a few threads that is
+    bounded, with all threads of a server it was a gigabyte. And who asked can be answered at the
+    deadline, whatever the work does.
+    """
 
     def __init__(self, size: int, queue: int) -> None:
         self._size = size
         self._queue = queue
-        self._active = 0
-        self._waiting = 0
-        self._free = threading.Condition()
+        self._lock = threading.Lock()
+        self._admitted = 0
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
-    @contextmanager
-    def taken(self, deadline: Deadline) -> Iterator[None]:
-        """Hold one slot. Raises Overloaded at once when the queue is full, or at the deadline."""
-        self._take(deadline)
-        try:
-            yield
-        finally:
-            with self._free:
-                self._active -= 1
-                self._free.notify()
+    def do(self, work: Callable[[], T], deadline: Deadline) -> T:
+        """The result of `work`. Raises what it raises; Overloaded at once when the queue is full,
+        or when it could not begin before the deadline; TooSlow when it did not end before it."""
+        with self._lock:
+            if self._admitted >= self._size + self._queue:
+                raise Overloaded(log=f"{self._queue} renders wait already")
+            self._admitted += 1
+            future = self._pool().submit(work)
+        future.add_done_callback(self._leave)
+        finished, _ = wait([future], deadline.remaining)
+        if finished:
+            return future.result()
+        if future.cancel():
+            raise Overloaded(log="no thread became free before the deadline")
+        raise TooSlow(log="the render went on after the deadline")
 
-    def _take(self, deadline: Deadline) -> None:
-        with self._free:
-            if self._active >= self._size:
-                if self._waiting >= self._queue:
-                    raise Overloaded(log=f"{self._waiting} renders wait already")
-                self._waiting += 1
-                try:
-                    admitted = self._free.wait_for(
-                        lambda: self._active < self._size, deadline.remaining
-                    )
-                finally:
-                    self._waiting -= 1
-                if not admitted:
-                    raise Overloaded(log="no render slot became free before the deadline")
-            self._active += 1
+    def _pool(self) -> ThreadPoolExecutor:
+        """This process's threads: those of its parent have not come along."""
+        pid = os.getpid()
+        if self._threads is None or self._threads[0] != pid:
+            self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="render")
+            self._admitted = 1
+        return self._threads[1]
+
+    def _leave(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._admitted -= 1
 
     @property
     def load(self) -> Load:
-        with self._free:
-            return Load(self._active, self._waiting)
+        with self._lock:
+            return Load(min(self._admitted, self._size), max(0, self._admitted - self._size))

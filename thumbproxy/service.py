@@ -10,8 +10,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from thumbproxy.caches.base import Cache, Originals, SourceRecord, new_generation
-from thumbproxy.concurrency import Flights, Slots
-from thumbproxy.errors import OriginFailed, SourceNotFound, TooSlow
+from thumbproxy.concurrency import Flights, Workers
+from thumbproxy.errors import OriginFailed, SourceNotFound
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Rendition, Validators
@@ -47,7 +47,7 @@ class Thumbnailer:
 
     caches      in order of look-up, nearest first
     originals   where the bytes of fetched sources are kept, if anywhere
-    slots       bound the renders of this process
+    workers     do the renders of this process
     source_ttl  seconds for which a source is fresh whose origin does not say
     """
 
@@ -58,7 +58,7 @@ class Thumbnailer:
         engine: Engine,
         caches: Sequence[Cache],
         originals: Originals | None,
-        slots: Slots,
+        workers: Workers,
         limits: Limits,
         source_ttl: float = 3600.0,
         clock: Callable[[], float] = time.time,
@@ -67,7 +67,7 @@ class Thumbnailer:
         self._engine = engine
         self._caches = tuple(caches)
         self._originals = originals
-        self._slots = slots
+        self._workers = workers
         self._limits = limits
         self._source_ttl = source_ttl
         self._clock = clock
@@ -237,10 +237,8 @@ class Thumbnailer:
         return any(kept)
 
     def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
-        with self._slots.taken(job.deadline):
-            if job.deadline.passed:
-                raise TooSlow(log="the deadline passed before rendering began")
-            encoded = self._engine.render(body, job.request.options, job.request.format)
+        options, format = job.request.options, job.request.format
+        encoded = self._workers.do(lambda: self._engine.render(body, options, format), job.deadline)
         rendition = Rendition(
             body=encoded.body,
             format=encoded.format,
