@@ -126,6 +126,7 @@ def test_a_hit_has_the_headers_that_thumbproxy_gives(site: Site) -> None:
     assert headers["Last-Modified"] == "Tue, 14 Nov 2023 22:13:20 GMT"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "Vary" not in headers
+    assert "Accept-Ranges" not in headers
 
 
 @pytest.mark.parametrize("name", NAMES)

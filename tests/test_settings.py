@@ -159,6 +159,14 @@ def test_a_server_needs_to_know_where_pictures_are() -> None:
         standalone(Settings(keys=(KEY,)))
 
 
+@pytest.mark.parametrize(
+    "origin", ["http://user:secret@host/", "http://", "http://[::1", "http://a/?b"]
+)
+def test_an_origin_that_cannot_be_asked_is_refused(origin: str) -> None:
+    with pytest.raises(SettingsError, match="origin"):
+        standalone(Settings(keys=(KEY,), origin=origin))
+
+
 def test_the_factory_for_other_servers_reads_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

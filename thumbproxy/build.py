@@ -132,9 +132,14 @@ def configured_origins(settings: Settings) -> dict[str, Origin]:
 
 def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
     if setting.location.startswith(("http://", "https://")):
-        return HttpOrigin(
-            setting.location, immutable=setting.immutable, allow_networks=settings.allow_networks
-        )
+        try:
+            return HttpOrigin(
+                setting.location,
+                immutable=setting.immutable,
+                allow_networks=settings.allow_networks,
+            )
+        except ValueError as error:
+            raise SettingsError([f"origin: {error}."]) from None
     folder = Path(setting.location).expanduser()
     if not folder.is_dir():
         raise SettingsError([f"origin: there is no folder {str(folder)!r}."])

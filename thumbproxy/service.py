@@ -180,12 +180,7 @@ class Thumbnailer:
         if fetched.body is None:
             if known is None:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
-            validators = (
-                fetched.validators if fetched.validators != Validators() else known.validators
-            )
-            return replace(
-                known, validators=validators, fetched_at=began, fresh_until=began + lifetime, v=v
-            )
+            return replace(known, fetched_at=began, fresh_until=began + lifetime, v=v)
         info = self._engine.inspect(fetched.body)
         version = sha256(fetched.body).hexdigest()
         same = known is not None and known.version == version

@@ -23,6 +23,8 @@ class Engine(Protocol):
     def render(self, source: bytes, options: Options, format: Format) -> Encoded:
         """The picture that `options` describe, encoded as `format`, without metadata.
 
-        Raises UnsupportedImage, BrokenImage; nothing else for any source bytes.
+        Raises UnsupportedImage, BrokenImage; nothing else for any source bytes. BadOptions, when
+        the options ask for a part or a page that the picture does not have, or for a format that
+        the engine cannot write.
         """
         ...
