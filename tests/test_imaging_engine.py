@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, SourceError, UnsupportedImage
+from thumbproxy.imaging.decode import decode
+from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
@@ -290,6 +293,14 @@ def test_limits_are_those_of_the_header_for_rendering_too() -> None:
     engine = PillowEngine(Limits(source_pixels=1000))
     with pytest.raises(BrokenImage, match="1000"):
         engine.render(PHOTO_JPEG, Options(), Format.JPEG)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_picture_that_turns_out_larger_than_its_header_said_is_not_decoded(format: str) -> None:
+    source = encoded(quadrants(), format)
+    told = replace(read_header(source, Limits()), width=40, height=30)
+    with pytest.raises(BrokenImage):
+        decode(source, told, plan(told.info, Options(), Limits()))
 
 
 def test_inspect_and_render_agree() -> None:

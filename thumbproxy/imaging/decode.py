@@ -31,8 +31,10 @@ _JPEG_MODES = {1: "L", 3: "RGBX"}
 # Decoding into memory that was used before saves the kernel from clearing fresh pages: 5 to 10 %
 # of the decode. Shared by all threads, so that what stays allocated depends on how many decode at
 # once and not on how many threads have ever decoded.
+# 64 MiB are 16 megapixels; larger pictures are rare enough to pay for fresh memory.
 _SCRATCH_BYTES = 64 * 1024 * 1024
-_scratch: deque[np.ndarray[Any, np.dtype[np.uint8]]] = deque(maxlen=4)
+Memory = np.ndarray[Any, np.dtype[np.uint8]]
+_scratch: deque[Memory] = deque(maxlen=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,12 @@ class Decoded:
     image: Image.Image
     eighths: int = 8
     icc: bytes = b""
-    lease: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    lease: Memory | None = None
 
     def release(self) -> None:
         """Give the pixels' memory to the next decode. `image` must not be used after it."""
         if self.lease is not None:
-            _scratch.append(self.lease)
+            _give_back(self.lease)
 
 
 def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
@@ -91,14 +93,13 @@ def _jpeg(source: bytes, header: Header, plan: Plan) -> Decoded:
         if pixels.shape[:2] != (height, width):
             raise ValueError(f"{pixels.shape} instead of {width} x {height}")
     except ValueError:
-        _scratch.append(memory)
+        _give_back(memory)
         return _with_pillow(source, header, 1)
     image = Image.frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)
-    lease = memory if memory.nbytes <= _SCRATCH_BYTES else None
-    return Decoded(image, eighths, header.icc, lease)
+    return Decoded(image, eighths, header.icc, memory)
 
 
-def _borrow(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _borrow(size: int) -> Memory:
     try:
         memory = _scratch.pop()
     except IndexError:
@@ -106,8 +107,16 @@ def _borrow(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return memory if memory.nbytes >= size else np.empty(size, np.uint8)
 
 
+def _give_back(memory: Memory) -> None:
+    if memory.nbytes <= _SCRATCH_BYTES:
+        _scratch.append(memory)
+
+
 def _with_pillow(source: bytes, header: Header, page: int) -> Decoded:
     with Image.open(io.BytesIO(source), formats=(_PILLOW_NAMES[header.format],)) as image:
+        if image.width > header.width or image.height > header.height:
+            # Two readers disagree about the size, and only one of them was held to the limits.
+            raise BrokenImage(log=f"Pillow reads {image.size}, the header says otherwise")
         # A JPEG is never asked for a frame: seeking in one that holds several (MPO) has a history
         # of memory faults.
         if page > 1 and header.format is not Format.JPEG:
