@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import SettingsError
 from thumbproxy.limits import Limits
+from thumbproxy.media import QUALITIES, Format
 from thumbproxy.options import Choice, Kind, Number, Pattern
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
@@ -157,9 +158,9 @@ class Settings:
     auto_formats: tuple[str, ...] = _setting(
         ListOf(Choice(("avif", "webp"))), ("avif", "webp"), "what `auto` offers, best first"
     )
-    quality_jpg: int = _setting(Number(1, 100), 80, "default quality of JPEG")
-    quality_webp: int = _setting(Number(1, 100), 78, "default quality of WebP")
-    quality_avif: int = _setting(Number(1, 100), 60, "default quality of AVIF")
+    quality_jpg: int = _setting(Number(1, 100), QUALITIES[Format.JPEG], "default quality of JPEG")
+    quality_webp: int = _setting(Number(1, 100), QUALITIES[Format.WEBP], "default quality of WebP")
+    quality_avif: int = _setting(Number(1, 100), QUALITIES[Format.AVIF], "default quality of AVIF")
     bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
                          "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
     workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")

@@ -9,13 +9,12 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.imaging.decode import decode
-from thumbproxy.imaging.encode import QUALITIES, available, encode
+from thumbproxy.imaging.encode import available, encode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import Header, read_header
-from thumbproxy.imaging.memory import keep_freed_memory
 from thumbproxy.imaging.steps import STEPS, Job
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.media import QUALITIES, Encoded, Format, ImageInfo
 from thumbproxy.options import Options
 
 
@@ -27,7 +26,6 @@ class PillowEngine:
 
     def __init__(self, limits: Limits, qualities: Mapping[Format, int] | None = None) -> None:
         """`qualities` (1 to 100) replace the defaults for the formats that they name."""
-        keep_freed_memory()
         self.limits = limits
         self.qualities = {**QUALITIES, **(qualities or {})}
         self.outputs = available()
