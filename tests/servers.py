@@ -78,6 +78,14 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -
             return
 
 
+def freeze(pid: int) -> None:
+    """Stop all threads of a process, and come back when they have stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    while any(") T " not in (task / "stat").read_text() for task in tasks.iterdir()):
+        threading.Event().wait(0.001)
+
+
 @contextmanager
 def running(command: list[str], port: int, **options: Any) -> Iterator[Server]:
     process = subprocess.Popen(command, start_new_session=True, **options)

@@ -186,8 +186,9 @@ def test_a_write_that_fails_half_way_leaves_nothing(disk: DiskCache, root: Path)
         assert not disk.set(request(2), stands, rendition(b"x" * 100_000), public=True)
         disk.set_original(stands, b"x" * 100_000)
     """)
+    # -B: modules that it compiled could not be written whole either.
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, preexec_fn=lambda: limited_to(4096),
+        [sys.executable, "-B", "-c", program], check=True, preexec_fn=lambda: limited_to(4096),
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert done.stderr.count("fails and is passed over") == 1, "one line for each change of state"

@@ -85,7 +85,7 @@ def test_a_frozen_server_costs_one_short_stall() -> None:
         cache = MemcachedCache([f"127.0.0.1:{server.port}"])
         stands = cache.set_record(SOURCE, record())
         cache.set(request(), stands, rendition(), public=False)
-        os.kill(server.process.pid, signal.SIGSTOP)
+        servers.freeze(server.process.pid)
         began = time.monotonic()
         for _ in range(200):
             assert cache.get(request(), stands, public=False) is None
