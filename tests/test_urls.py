@@ -180,6 +180,11 @@ def test_variants_are_kept_under_the_name_in_the_url() -> None:
     assert name(Options(width=5, expires=10**10), "png") == "w_5.png"
 
 
+def test_a_name_that_is_no_text_is_not_built() -> None:
+    with pytest.raises(BadSource, match="Unicode"):
+        URLS.build("a\udcff.jpg", Options(), "jpg")
+
+
 def test_an_address_that_servers_would_refuse_is_not_built() -> None:
     long = "/".join(["é" * 127] * 6)
     with pytest.raises(BadSource, match="characters"):

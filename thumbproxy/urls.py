@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import quote
 
 from thumbproxy.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl
@@ -22,12 +22,14 @@ FALLBACK = Format.JPEG
 _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
-_THUMBNAIL_NAME = re.compile(r".+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+_SEGMENT = rf"[^/.\\{_CONTROL}][^/\\{_CONTROL}]{{0,62}}"
+# Nearly all sources: whatever these characters are, 63 of them are under 256 bytes of UTF-8.
+_ORDINARY = re.compile(rf"(?!(?:.*/)?{_THUMBNAIL_NAME}$){_SEGMENT}(?:/{_SEGMENT})*")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
+class ImageRequest(NamedTuple):
     """A verified request.
 
     name    the last segment of the URL, decoded: `{options}.{signature}.{format}`
@@ -41,7 +43,7 @@ class ImageRequest:
     auto: bool
 
     def accepting(self, format: Format) -> ImageRequest:
-        return replace(self, format=format)
+        return self._replace(format=format)
 
     @property
     def pinned(self) -> bool:
@@ -111,7 +113,10 @@ class UrlCodec:
                 f"There is no format {format!r}. Formats are: {', '.join(OUTPUTS)}, {AUTO}."
             )
         stem = f"{source}/{options}"
-        signature = self._signer.sign(f"{stem}.{format}")
+        try:
+            signature = self._signer.sign(f"{stem}.{format}")
+        except UnicodeEncodeError:  # a lone surrogate, as in names of files that are not UTF-8
+            raise BadSource(f"The source {source[:80]!r} is not valid Unicode text.") from None
         path = quote(f"{self.prefix}{stem}.{signature}.{format}", safe=_SAFE)
         if len(path) > _LONGEST_PATH:
             raise BadSource(
@@ -133,6 +138,11 @@ def _split(rest: str) -> tuple[str, str, str]:
 
 def check_source(source: str) -> None:
     """Raise BadSource, with the reason, for a source that no origin is asked for."""
+    if not _ORDINARY.fullmatch(source):
+        _check_closely(source)
+
+
+def _check_closely(source: str) -> None:
     segments = source.split("/")
     if not source:
         raise BadSource("The source is empty.")
@@ -141,13 +151,9 @@ def check_source(source: str) -> None:
                         "it starts or ends with a slash, or has two in a row.")  # fmt: skip
     if any(segment.startswith(".") for segment in segments):
         raise BadSource(f"The source {source[:80]!r} has a segment that starts with a dot.")
-    if "\\" in source or _CONTROL.search(source):
+    if re.search(rf"[\\{_CONTROL}]", source):
         raise BadSource(f"The source {source[:80]!r} has a backslash or a control character.")
-    try:
-        longest = max(len(segment.encode()) for segment in segments)
-    except UnicodeEncodeError:
-        raise BadSource(f"The source {source[:80]!r} is not valid Unicode text.") from None
-    if longest > 255:
+    if any(len(segment.encode(errors="surrogatepass")) > 255 for segment in segments):
         raise BadSource("The source has a segment of more than 255 bytes.")
-    if _THUMBNAIL_NAME.fullmatch(segments[-1]):
+    if re.fullmatch(_THUMBNAIL_NAME, segments[-1]):
         raise BadSource(f"The source {source[:80]!r} is itself the address of a thumbnail.")
