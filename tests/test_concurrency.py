@@ -1,4 +1,4 @@
-"""Flights and workers: one for all, and only so many at a time."""
+"""Flights and the pool: one for all, and only so many at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Flights, Load, Workers
+from thumbproxy.concurrency import Flights, Load, BoundedPool
 from thumbproxy.errors import EngineFailed, Overloaded, SourceNotFound, TooSlow
 from thumbproxy.limits import Deadline
 
@@ -112,8 +112,8 @@ def test_a_follower_waits_until_its_deadline_only() -> None:
         assert held.result() == ("result", False)
 
 
-def test_workers_do_so_much_let_so_much_wait_and_refuse_the_rest() -> None:
-    workers, go = Workers(2, queue=3), threading.Event()
+def test_the_pool_does_so_much_lets_so_much_wait_and_refuses_the_rest() -> None:
+    pool, go = BoundedPool(2, queue=3), threading.Event()
     names, most, now = set(), 0, Counter[str]()
 
     def work() -> None:
@@ -127,52 +127,52 @@ def test_workers_do_so_much_let_so_much_wait_and_refuse_the_rest() -> None:
             now["active"] -= 1
 
     lock = threading.Lock()
-    with ThreadPoolExecutor(5) as pool:
-        admitted = [pool.submit(workers.do, work, Deadline(10)) for _ in range(5)]
-        until(lambda: workers.load == Load(2, 3))
+    with ThreadPoolExecutor(5) as clients:
+        admitted = [clients.submit(pool.do, work, Deadline(10)) for _ in range(5)]
+        until(lambda: pool.load == Load(2, 3))
         with pytest.raises(Overloaded):
-            workers.do(work, Deadline(10))
+            pool.do(work, Deadline(10))
         go.set()
         for future in admitted:
             future.result()
     assert most == len(names) == 2
-    until(lambda: workers.load == Load(0, 0))
+    until(lambda: pool.load == Load(0, 0))
 
 
 def test_work_that_cannot_begin_is_dropped_at_the_deadline() -> None:
-    workers, held, never = Workers(1, queue=1), Held(), Held()
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(workers.do, held, Deadline(10))
+    pool, held, never = BoundedPool(1, queue=1), Held(), Held()
+    with ThreadPoolExecutor(1) as clients:
+        first = clients.submit(pool.do, held, Deadline(10))
         assert held.started.wait(10)
         with pytest.raises(Overloaded):
-            workers.do(never, Deadline(0.02))
+            pool.do(never, Deadline(0.02))
         held.go.set()
         assert first.result() == "result"
-    until(lambda: workers.load == Load(0, 0))
+    until(lambda: pool.load == Load(0, 0))
     assert never.calls == 0
 
 
 def test_work_that_does_not_end_is_answered_at_the_deadline() -> None:
-    workers, held = Workers(1, queue=1), Held()
+    pool, held = BoundedPool(1, queue=1), Held()
     with pytest.raises(TooSlow):
-        workers.do(held, Deadline(0.02))
-    assert workers.load == Load(1, 0)
+        pool.do(held, Deadline(0.02))
+    assert pool.load == Load(1, 0)
     held.go.set()
-    assert workers.do(lambda: "next", Deadline(10)) == "next"
+    assert pool.do(lambda: "next", Deadline(10)) == "next"
 
 
 def test_work_that_fails_leaves_its_place() -> None:
-    workers = Workers(1, queue=0)
+    pool = BoundedPool(1, queue=0)
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            workers.do(Held(RuntimeError()).at_once, Deadline(10))
-        until(lambda: workers.load == Load(0, 0))
+            pool.do(Held(RuntimeError()).at_once, Deadline(10))
+        until(lambda: pool.load == Load(0, 0))
 
 
-def test_a_forked_process_has_workers_of_its_own() -> None:
-    workers = Workers(1, queue=0)
-    assert workers.do(lambda: 1, Deadline(10)) == 1
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    pool = BoundedPool(1, queue=0)
+    assert pool.do(lambda: 1, Deadline(10)) == 1
     pid = os.fork()
     if pid == 0:
-        os._exit(workers.do(lambda: 7, Deadline(10)))
+        os._exit(pool.do(lambda: 7, Deadline(10)))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

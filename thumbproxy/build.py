@@ -10,7 +10,7 @@ from typing import Any
 
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import Workers
+from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
@@ -99,7 +99,7 @@ def collaborators(settings: Settings, origins: Mapping[str, OriginLike]) -> dict
         engine=engine,
         caches=caches,
         originals=disk,
-        workers=Workers(settings.renders or os.cpu_count() or 1, settings.render_queue),
+        renders=BoundedPool(settings.renders or os.cpu_count() or 1, settings.render_queue),
         limits=limits,
         source_ttl=settings.source_ttl,
     )

@@ -74,7 +74,7 @@ class Load(NamedTuple):
     waiting: int
 
 
-class Workers:
+class BoundedPool:
     """Does `size` pieces of work at a time and lets `queue` more wait; refuses the rest.
 
     The work is done by threads of its own, for two reasons. Renders free large blocks of memory,

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from thumbproxy.caches.base import Cache, Originals, SourceRecord, new_generation
-from thumbproxy.concurrency import Flights, Workers
+from thumbproxy.concurrency import Flights, BoundedPool
 from thumbproxy.errors import OriginFailed, SourceNotFound
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
@@ -47,7 +47,7 @@ class Thumbnailer:
 
     caches      in order of look-up, nearest first
     originals   where the bytes of fetched sources are kept, if anywhere
-    workers     do the renders of this process
+    renders     the threads that make pictures in this process
     source_ttl  seconds for which a source is fresh whose origin does not say
     """
 
@@ -58,7 +58,7 @@ class Thumbnailer:
         engine: Engine,
         caches: Sequence[Cache],
         originals: Originals | None,
-        workers: Workers,
+        renders: BoundedPool,
         limits: Limits,
         source_ttl: float = 3600.0,
         clock: Callable[[], float] = time.time,
@@ -67,7 +67,7 @@ class Thumbnailer:
         self._engine = engine
         self._caches = tuple(caches)
         self._originals = originals
-        self._workers = workers
+        self._renders = renders
         self._limits = limits
         self._source_ttl = source_ttl
         self._clock = clock
@@ -233,7 +233,7 @@ class Thumbnailer:
 
     def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
         options, format = job.request.options, job.request.format
-        encoded = self._workers.do(lambda: self._engine.render(body, options, format), job.deadline)
+        encoded = self._renders.do(lambda: self._engine.render(body, options, format), job.deadline)
         rendition = Rendition(
             body=encoded.body,
             format=encoded.format,
