@@ -132,7 +132,8 @@ def thumbproxy(
 
 
 class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
+    # A connection for each request, so that no thread outlives the test in which it answered.
+    protocol_version = "HTTP/1.0"
 
     def log(self, type: str, message: str, *args: Any) -> None:
         pass
@@ -148,7 +149,8 @@ def wsgi(app: Any, *, validate: bool = True) -> Iterator[Server]:
     """A WSGI application behind a threaded server, each call checked against PEP 3333."""
     checked = validator(app) if validate else app
     server = make_server(HOST, 0, checked, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    server.daemon_threads = False  # so that closing waits for them
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield Server(server.server_port)

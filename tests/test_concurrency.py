@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Flights, Load, BoundedPool
+from thumbproxy.concurrency import BoundedPool, Flights, Load
 from thumbproxy.errors import EngineFailed, Overloaded, SourceNotFound, TooSlow
 from thumbproxy.limits import Deadline
 

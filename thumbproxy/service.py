@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from thumbproxy.caches.base import Cache, Originals, SourceRecord, new_generation
-from thumbproxy.concurrency import Flights, BoundedPool
+from thumbproxy.concurrency import BoundedPool, Flights
 from thumbproxy.errors import OriginFailed, SourceNotFound
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
@@ -18,8 +17,6 @@ from thumbproxy.media import Rendition, Validators
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.urls import ImageRequest
-
-log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):

@@ -24,7 +24,9 @@ _SAFE = "/~-._!$'()*,;=:@"
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
 _THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
-_SEGMENT = rf"[^/.\\{_CONTROL}][^/\\{_CONTROL}]{{0,62}}"
+_SURROGATES = r"\ud800-\udfff"  # in names of files that are not UTF-8
+_FORBIDDEN = rf"\\{_CONTROL}{_SURROGATES}"
+_SEGMENT = rf"[^/.{_FORBIDDEN}][^/{_FORBIDDEN}]{{0,62}}"
 # Nearly all sources: whatever these characters are, 63 of them are under 256 bytes of UTF-8.
 _ORDINARY = re.compile(rf"(?!(?:.*/)?{_THUMBNAIL_NAME}$){_SEGMENT}(?:/{_SEGMENT})*")
 
@@ -113,10 +115,7 @@ class UrlCodec:
                 f"There is no format {format!r}. Formats are: {', '.join(OUTPUTS)}, {AUTO}."
             )
         stem = f"{source}/{options}"
-        try:
-            signature = self._signer.sign(f"{stem}.{format}")
-        except UnicodeEncodeError:  # a lone surrogate, as in names of files that are not UTF-8
-            raise BadSource(f"The source {source[:80]!r} is not valid Unicode text.") from None
+        signature = self._signer.sign(f"{stem}.{format}")
         path = quote(f"{self.prefix}{stem}.{signature}.{format}", safe=_SAFE)
         if len(path) > _LONGEST_PATH:
             raise BadSource(
@@ -153,7 +152,9 @@ def _check_closely(source: str) -> None:
         raise BadSource(f"The source {source[:80]!r} has a segment that starts with a dot.")
     if re.search(rf"[\\{_CONTROL}]", source):
         raise BadSource(f"The source {source[:80]!r} has a backslash or a control character.")
-    if any(len(segment.encode(errors="surrogatepass")) > 255 for segment in segments):
+    if re.search(f"[{_SURROGATES}]", source):
+        raise BadSource(f"The source {source[:80]!r} is not valid Unicode text.")
+    if any(len(segment.encode()) > 255 for segment in segments):
         raise BadSource("The source has a segment of more than 255 bytes.")
     if re.fullmatch(_THUMBNAIL_NAME, segments[-1]):
         raise BadSource(f"The source {source[:80]!r} is itself the address of a thumbnail.")
