@@ -36,6 +36,7 @@ class Gallery:
 
     asked    how often each path was asked for; `conditional` with If-None-Match
     headers  more headers of every reply
+    after    called when a reply is decided, before it is sent
     """
 
     def __init__(self, **pictures: bytes) -> None:
@@ -44,6 +45,7 @@ class Gallery:
         self.asked: Counter[str] = Counter()
         self.conditional: Counter[str] = Counter()
         self.environs: list[dict[str, Any]] = []
+        self.after: Callable[[dict[str, Any]], None] = lambda environ: None
         self._lock = threading.Lock()
 
     def __call__(
@@ -55,6 +57,7 @@ class Gallery:
             self.conditional[path] += "HTTP_IF_NONE_MATCH" in environ
             self.environs.append(environ)
         body = self.pictures.get(path)
+        self.after(environ)
         if body is None:
             text = b"no such picture\n"
             start_response("404 Not Found", [("Content-Type", "text/plain"),

@@ -212,6 +212,31 @@ def test_what_the_origin_forbids_is_served_and_never_kept(
     assert {path for path in kept if "locks" not in path.parts} == set()
 
 
+def test_old_news_that_arrive_late_are_not_believed(
+    make: Make, gallery: Gallery, tmp_path: Path
+) -> None:
+    """Two fetches at once, and the one that began first, with the old picture, ends last."""
+    app = make()
+    fetched, go = threading.Event(), threading.Event()
+
+    def slow(environ: dict[str, Any]) -> None:
+        if not fetched.is_set():
+            fetched.set()
+            assert go.wait(10)
+
+    gallery.after = slow
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(get, app, version="1")
+        assert fetched.wait(10)
+        gallery.pictures["/a.jpg"] = jpeg(color="red")
+        assert is_close(opened(get(app, version="2").body), RED)
+        go.set()
+        assert is_close(opened(late.result().body), RED)
+    for options in ({"version": "1"}, {"version": "2"}, {}):
+        assert is_close(opened(get(app, **options).body), RED)
+        assert is_close(opened(get(app, width=12, **options).body), RED)
+
+
 def test_what_became_private_is_forgotten(make: Make, gallery: Gallery, tmp_path: Path) -> None:
     gallery.headers = [("Cache-Control", "no-cache")]
     app = make()

@@ -127,7 +127,7 @@ class Thumbnailer:
         records = [cache.record(name) for cache in self._caches]
         known = max(filter(None, records), key=lambda record: record.fetched_at, default=None)
         if known is None or version not in (None, known.v) or not self._fresh(job, known):
-            return self._fetch(job, known)
+            return self._fetch(job, known, known.validators if known else Validators())
         if any(record != known for record in records):
             known = self._let_stand(name, known)
         return Source(known)
@@ -141,15 +141,19 @@ class Thumbnailer:
             if body is not None:
                 return source, body
         key = ("body", job.request.source, job.request.options.version)
-        source = self._flights.do(key, lambda: self._fetch(job, None), job.deadline)[0]
-        return source, source.body or b""
+        source, _ = self._flights.do(
+            key, lambda: self._fetch(job, source.record, Validators()), job.deadline
+        )
+        if source.body is None:
+            raise OriginFailed(log="the source changed twice while it was fetched")
+        return source, source.body
 
-    def _fetch(self, job: Job, known: SourceRecord | None) -> Source:
-        """Ask the origin: on condition that our copy is old, when one is known."""
+    def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
+        """Ask the origin: for the bytes if the validators are empty, else for news."""
         began, name = self._clock(), job.request.source
         question = FetchRequest(
             path=job.path,
-            validators=known.validators if known else Validators(),
+            validators=validators,
             deadline=job.deadline.within(self._limits.fetch_seconds),
             limits=self._limits,
             fresh=known is not None,
@@ -160,24 +164,34 @@ class Thumbnailer:
         except SourceNotFound:
             self._forget(name)
             raise
+        seconds = self._clock() - began
         record = self._record(job, known, fetched, began)
-        if fetched.storable:
-            record = self._let_stand(name, record)
-            if fetched.body is not None and self._originals is not None and not job.origin.local:
-                self._originals.set_original(record, fetched.body)
-        elif known is not None:
-            self._forget(name)
-        return Source(record, fetched.body, fetched.storable, self._clock() - began)
+        if not fetched.storable:
+            if known is not None:
+                self._forget(name)
+            return Source(record, fetched.body, storable=False, seconds=seconds)
+        if record == known:
+            return Source(record, fetched.body, seconds=seconds)
+        standing = self._let_stand(name, record)
+        if standing.version != record.version:
+            return Source(standing)  # somebody asked after us and has later news
+        if fetched.body is not None and self._originals is not None and not job.origin.local:
+            self._originals.set_original(standing, fetched.body)
+        return Source(standing, fetched.body, seconds=seconds)
 
     def _record(
         self, job: Job, known: SourceRecord | None, fetched: Fetched, began: float
     ) -> SourceRecord:
-        lifetime = self._source_ttl if fetched.lifetime is None else fetched.lifetime
         v = job.request.options.version or (known.v if known else "")
+        lifetime = self._source_ttl if fetched.lifetime is None else fetched.lifetime
+        fresh_until = began + lifetime
+        if known and job.origin.local and fetched.validators == known.validators:
+            # A file's validators are all that decides; no need to hash its bytes again.
+            return replace(known, v=v)
         if fetched.body is None:
             if known is None:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
-            return replace(known, fetched_at=began, fresh_until=began + lifetime, v=v)
+            return replace(known, fetched_at=began, fresh_until=fresh_until, v=v)
         info = self._engine.inspect(fetched.body)
         version = sha256(fetched.body).hexdigest()
         same = known is not None and known.version == version
@@ -191,7 +205,7 @@ class Thumbnailer:
             validators=fetched.validators,
             modified=known.modified if known and same else _modified(fetched, began),
             fetched_at=began,
-            fresh_until=began + lifetime,
+            fresh_until=fresh_until,
             v=v,
         )
 
