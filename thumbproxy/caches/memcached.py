@@ -132,7 +132,6 @@ class MemcachedCache:
         if getattr(local, "client", None) is None or local.pid != pid:
             local.client = _BytesClient(
                 self._servers,
-                binary=True,
                 behaviors={
                     "_poll_timeout": _POLL_TIMEOUT_MS,
                     "connect_timeout": _POLL_TIMEOUT_MS,
