@@ -248,3 +248,19 @@ SAMPLES = [
     encoded(FRAMES[0], "WEBP", **ANIMATED),
     encoded(PICTURE, "WEBP", exif=exif(5)),
 ]
+
+
+def test_files_that_are_all_structure_are_refused() -> None:
+    """Walking through them would cost more than reading any picture."""
+    gif = b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n"
+    png += png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+    webp = b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + bytes(10)
+    for source in (
+        gif + b"\x21\xf9\x00" * 100_000,
+        gif + b"\x21\xfe" + b"\x01x" * 100_000,
+        png + png_chunk(b"tEXt", b"") * 5_000,
+        webp + b"JUNK\0\0\0\0" * 50_000,
+    ):
+        with pytest.raises(BrokenImage, match="parts"):
+            read(source)

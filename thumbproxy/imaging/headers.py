@@ -22,11 +22,14 @@ MOST_FRAMES = 10_000
 # Usual progressive JPEGs have about 10 scans; each one passes over the whole picture again, which
 # is 40 ms at 50 megapixels.
 MOST_SCANS = 50
-# A profile takes up to 255 segments, and everything else a few dozen.
+# A profile takes up to 255 segments, and everything else a few dozen; animations have more.
 MOST_SEGMENTS = 4_000
+MOST_BLOCKS = 4 * MOST_FRAMES + MOST_SEGMENTS
 # What begins a segment of a JPEG. Fill bytes, stuffed bytes and the markers without a body (TEM,
 # RSTn, SOI) are passed over at the speed of the search, however many there are.
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+# What begins a block of a GIF: an extension, an image, the end.
+_GIF_BLOCK = re.compile(rb"[\x21\x2c\x3b]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,12 @@ def _jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes]]:
         if found[1] == b"\xda":
             return
         at += max(length, 2)
-    raise BrokenImage(f"The source image has more than {MOST_SEGMENTS} segments.")
+    raise _too_many_parts()
+
+
+def _too_many_parts() -> BrokenImage:
+    """For files that are all structure: reading it would cost more than reading a picture."""
+    return BrokenImage("The source image has far more parts than pictures have.")
 
 
 def _png(source: bytes) -> Header:
@@ -146,7 +154,9 @@ def _png(source: bytes) -> Header:
     frames, turned, has_alpha = 0, 1, False
     first_is_frame = False
     at = 8
-    while at < len(source):
+    for _ in range(MOST_SEGMENTS):
+        if at >= len(source):
+            break
         length, kind = struct.unpack_from(">I4s", source, at)
         if kind == b"IHDR":
             width, height, colour_type = struct.unpack_from(">IIxB", source, at + 8)
@@ -159,9 +169,11 @@ def _png(source: bytes) -> Header:
             first_is_frame = True
         elif kind == b"eXIf":
             turned = orientation(source[at + 8 : at + 8 + length])
-        elif kind == b"IDAT":
+        elif kind in (b"IDAT", b"IEND"):
             break
         at += 12 + length
+    else:
+        raise _too_many_parts()
     if frames and not first_is_frame:
         frames += 1  # a picture for viewers that do not animate, before the animation
     return Header(Format.PNG, width, height, max(frames, 1), turned, has_alpha)
@@ -172,33 +184,38 @@ def _gif(source: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", source, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     frames, has_alpha = 0, False
-    while at < len(source) and frames <= MOST_FRAMES:
-        if source[at] == 0x21:  # an extension
+    for _ in range(MOST_BLOCKS):
+        found = _GIF_BLOCK.search(source, at)
+        if found is None or found[0] == b"\x3b" or frames > MOST_FRAMES:
+            break
+        at = found.start()
+        if found[0] == b"\x21":  # an extension
             if source[at + 1] == 0xF9 and source[at + 3] & 1:
                 has_alpha = True
             at = _after_blocks(source, at + 2)
-        elif source[at] == 0x2C:  # an image
+        else:
             frames += 1
             left, top, right, bottom, flags = struct.unpack_from("<HHHHB", source, at + 1)
             # As browsers and Pillow do: a frame that is larger than the screen enlarges it.
             width, height = max(width, left + right), max(height, top + bottom)
             at = _after_blocks(source, at + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
-        elif source[at] == 0x3B:  # the end
-            break
-        else:
-            at += 1
+    else:
+        raise _too_many_parts()
     return Header(Format.GIF, width, height, frames, has_alpha=has_alpha)
 
 
 def _after_blocks(source: bytes, at: int) -> int:
     """The position after a run of sub-blocks, or the end of a file that ends within one."""
     end = len(source)
-    while at < end:
+    # Sub-blocks have 255 bytes, but for the last; of shorter ones there cannot be too many.
+    for _ in range(end // 32 + MOST_SEGMENTS):
+        if at >= end:
+            return at
         length = source[at]
         at += 1 + length
         if not length:
-            break
-    return at
+            return at
+    raise _too_many_parts()
 
 
 def _webp(source: bytes) -> Header:
@@ -206,7 +223,9 @@ def _webp(source: bytes) -> Header:
     width = height = frames = 0
     turned, has_alpha = 1, False
     at = 12
-    while at + 8 <= len(source):
+    for _ in range(MOST_BLOCKS):
+        if at + 8 > len(source) or frames > MOST_FRAMES:
+            break
         kind, length = struct.unpack_from("<4sI", source, at)
         body = at + 8
         if kind == b"VP8X":
@@ -226,4 +245,6 @@ def _webp(source: bytes) -> Header:
             block = source[body : body + length]
             turned = orientation(block.removeprefix(b"Exif\0\0"))
         at = body + length + (length & 1)
+    else:
+        raise _too_many_parts()
     return Header(Format.WEBP, width, height, max(frames, 1), turned, has_alpha)
