@@ -65,23 +65,55 @@ def test_origins_are_a_table_of_the_file(tmp_path: Path) -> None:
     }
 
 
+def test_relative_paths_of_a_file_begin_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f"""
+        keys = ["{KEY}"]
+        cache_dir = "cache"
+        origin = "../media"
+        [origins]
+        "a/" = "a"
+        "b/" = {{ location = "b" }}
+        "c/" = "~/c"
+        "d/" = "http://d.example"
+    """)
+    settings = Settings.load(file)
+    assert settings.cache_dir == str(tmp_path / "cache")
+    assert settings.origin == str(tmp_path / "../media")
+    locations = {prefix: origin.location for prefix, origin in settings.origins.items()}
+    assert locations == {
+        "a/": str(tmp_path / "a"),
+        "b/": str(tmp_path / "b"),
+        "c/": "~/c",
+        "d/": "http://d.example",
+    }
+
+
+def test_a_key_below_the_wrong_heading_is_explained_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f'[origins]\n"" = "/srv"\nkeys = ["{KEY}"]\n')
+    (fault,) = faults(file)
+    assert "'keys' is a setting and belongs above [origins]" in fault
+    assert KEY not in fault
+
+
 def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) -> None:
     file = tmp_path / "thumbproxy.toml"
     file.write_text('worker = 3\nthreads = "many"\nimmutable = "yes"\norigins = 5\n')
-    environ = {"THUMBPROXY_QUALITY_JPG": "101", "THUMBPROXY_BINDD": "x", "THUMBPROXY_KEYS": "short"}
+    environ = {"THUMBPROXY_QUALITY_JPG": "101", "THUMBPROXY_BINDD": "x", "THUMBPROXY_KEYS": "tiny!"}
     found = "\n".join(faults(file, environ, {"workers": "-1"}))
     for part in (
         f"worker in {file}: there is no such setting; did you mean workers?",
         f"threads in {file}: 'many' is not allowed; it takes a whole number from 1 to 256.",
         f"immutable in {file}: 'yes' is not allowed; it takes true or false.",
-        f"origins in {file}: 5 is not allowed",
+        f"origins in {file}: what was given is not allowed",
         "THUMBPROXY_QUALITY_JPG: '101' is not allowed; it takes a whole number from 1 to 100.",
         "THUMBPROXY_BINDD: there is no such setting; did you mean bind?",
         "--workers: '-1' is not allowed",
-        "THUMBPROXY_KEYS: what was given is not allowed",
+        "THUMBPROXY_KEYS: a key of 5 bytes is too short; it takes a list, each a secret of 16",
     ):
         assert part in found
-    assert "short" not in found, "secrets are not shown"
+    assert "tiny!" not in found, "secrets are not shown"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +122,7 @@ def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) ->
 def test_keys_that_protect_nothing_are_refused_with_the_remedy(keys: Any) -> None:
     (fault,) = faults(keys=keys)
     assert "thumbproxy keygen" in fault
+    assert KEY not in fault
 
 
 @pytest.mark.parametrize(

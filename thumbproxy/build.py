@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
-from thumbproxy.settings import OriginSetting, Settings
+from thumbproxy.settings import OriginSetting, Settings, unknown_setting
 from thumbproxy.signing import Signer
 from thumbproxy.upstream import Upstream
 from thumbproxy.urls import UrlCodec
@@ -34,7 +35,8 @@ try:
 except ImportError:  # pylibmc is an extra
     MemcachedCache = None  # type: ignore[assignment,misc]
 
-OriginLike = Origin | WSGIApp | str
+log = logging.getLogger(__name__)
+OriginLike = Origin | OriginSetting | WSGIApp | str
 
 
 class ThumbProxy(Middleware):
@@ -53,7 +55,7 @@ class ThumbProxy(Middleware):
     ) -> None:
         unknown = sorted(settings.keys() - Settings.__dataclass_fields__.keys())
         if unknown:
-            raise SettingsError([f"{name}: there is no such setting" for name in unknown])
+            raise SettingsError([unknown_setting(name, name) for name in unknown])
         checked = Settings(**settings)
         mounts = origins or configured_origins(checked) or {"": app}
         super().__init__(app, **collaborators(checked, mounts))
@@ -63,7 +65,7 @@ def standalone(settings: Settings) -> WSGIApp:
     """The standalone server's application. Raises SettingsError."""
     origins = configured_origins(settings)
     if not origins and settings.upstream:
-        origins = {"": _origin_of(OriginSetting(settings.upstream), settings)}
+        origins = {"": OriginSetting(settings.upstream)}
     if not origins:
         raise SettingsError(["origin: none given; `--origin FOLDER` or `--origin http://HOST` "
                              "says where the pictures are."])  # fmt: skip
@@ -123,27 +125,11 @@ def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
     return PillowEngine(limits, qualities)
 
 
-def configured_origins(settings: Settings) -> dict[str, Origin]:
-    table = dict(settings.origins)
+def configured_origins(settings: Settings) -> dict[str, OriginLike]:
+    table: dict[str, OriginLike] = dict(settings.origins)
     if settings.origin:
         table[""] = OriginSetting(settings.origin, settings.immutable)
-    return {prefix: _origin_of(setting, settings) for prefix, setting in table.items()}
-
-
-def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
-    if setting.location.startswith(("http://", "https://")):
-        try:
-            return HttpOrigin(
-                setting.location,
-                immutable=setting.immutable,
-                allow_networks=settings.allow_networks,
-            )
-        except ValueError as error:
-            raise SettingsError([f"origin: {error}."]) from None
-    folder = Path(setting.location).expanduser()
-    if not folder.is_dir():
-        raise SettingsError([f"origin: there is no folder {str(folder)!r}."])
-    return Folder(folder, immutable=setting.immutable)
+    return table
 
 
 def _mounts(settings: Settings, origins: Mapping[str, OriginLike], faults: list[str]) -> Mounts:
@@ -162,14 +148,36 @@ def _mounts(settings: Settings, origins: Mapping[str, OriginLike], faults: list[
 
 def _mounted(origin: OriginLike, settings: Settings) -> Origin:
     if isinstance(origin, str):
-        return _origin_of(OriginSetting(origin), settings)
-    if isinstance(origin, Origin):
-        return origin
-    return WsgiOrigin(origin)
+        origin = OriginSetting(origin)
+    if isinstance(origin, OriginSetting):
+        origin = _origin_of(origin, settings)
+    if isinstance(origin, Folder):
+        _check_folder(origin)
+    return origin if isinstance(origin, Origin) else WsgiOrigin(origin)
+
+
+def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
+    if not setting.location.startswith(("http://", "https://")):
+        return Folder(Path(setting.location).expanduser(), immutable=setting.immutable)
+    try:
+        return HttpOrigin(
+            setting.location, immutable=setting.immutable, allow_networks=settings.allow_networks
+        )
+    except ValueError as error:
+        raise SettingsError([f"origin: {error}."]) from None
+
+
+def _check_folder(folder: Folder) -> None:
+    if not os.path.isdir(folder.path):
+        raise SettingsError([f"origin: there is no folder {folder.path!r}."])
+    if not os.access(folder.path, os.R_OK | os.X_OK):
+        raise SettingsError([f"origin: this user may not read the folder {folder.path!r}."])
 
 
 def _disk(settings: Settings, faults: list[str]) -> DiskCache | None:
     if not settings.cache_dir:
+        if not settings.memcached:
+            log.warning("neither cache_dir nor memcached is set: every picture is made anew")
         return None
     disk = DiskCache(str(Path(settings.cache_dir).expanduser().absolute()))
     try:

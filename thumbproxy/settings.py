@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -34,6 +34,10 @@ _MIB = 1024 * 1024
 _DAY = 86_400
 
 
+class Refusal(ValueError):
+    """Why a value is refused, where its kind knows more than what it takes. Shows no secret."""
+
+
 class OriginSetting(NamedTuple):
     """Where the sources below a prefix come from: a folder's path or an HTTP URL."""
 
@@ -51,10 +55,12 @@ class Key:
         return self.check(text)
 
     def check(self, value: Any) -> str:
-        if not isinstance(value, str) or len(value.encode()) < MINIMUM_KEY_BYTES:
-            raise ValueError
+        if not isinstance(value, str):
+            raise TypeError
+        if len(value.encode()) < MINIMUM_KEY_BYTES:
+            raise Refusal(f"a key of {len(value.encode())} bytes is too short")
         if value in EXAMPLE_KEYS:
-            raise ValueError
+            raise Refusal("this key is an example of the documentation, which everyone can read")
         return value
 
 
@@ -95,8 +101,8 @@ class ListOf:
         return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
 
     def check(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise TypeError
+        if isinstance(value, str):
+            raise Refusal("one text is not a list")
         return tuple(self.kind.check(item) for item in value)
 
 
@@ -107,20 +113,25 @@ class OriginTable:
         raise ValueError
 
     def check(self, value: Any) -> dict[str, OriginSetting]:
-        return {str(prefix): _origin_setting(entry) for prefix, entry in value.items()}
+        return {prefix: self._entry(prefix, entry) for prefix, entry in value.items()}
 
-
-def _origin_setting(entry: Any) -> OriginSetting:
-    if isinstance(entry, str):
-        return OriginSetting(entry)
-    setting = entry if isinstance(entry, OriginSetting) else OriginSetting(**entry)
-    if not isinstance(setting.location, str) or not isinstance(setting.immutable, bool):
-        raise TypeError
-    return setting
+    def _entry(self, prefix: str, entry: Any) -> OriginSetting:
+        if prefix in _FIELDS:
+            raise Refusal(f"{prefix!r} is a setting and belongs above [origins]")
+        try:
+            setting = OriginSetting(**entry) if isinstance(entry, dict) else entry
+            setting = (
+                OriginSetting(setting) if isinstance(setting, str) else OriginSetting(*setting)
+            )
+            if isinstance(setting.location, str) and isinstance(setting.immutable, bool):
+                return setting
+        except TypeError:
+            pass
+        raise Refusal(f"the entry {prefix!r} is neither a location nor {{ location, immutable }}")
 
 
 def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
-    metadata = {"kind": kind, "meaning": meaning, "secret": not more.get("repr", True)}
+    metadata = {"kind": kind, "meaning": meaning, "secret": "repr" in more}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, **more)
     return field(default=default, metadata=metadata, **more)
@@ -147,7 +158,9 @@ class Settings:
     base_url: str = _setting(_HTTP_URL, "", "what `sign` puts before the prefix")
     origin: str = _setting(Pattern(r"\S.*|", "a folder or an HTTP URL"), "", "where sources are")
     immutable: bool = _setting(Switch(), False, "names at `origin` are never used again")
-    origins: Mapping[str, OriginSetting] = _setting(OriginTable(), {}, "origins by source prefix")
+    origins: Mapping[str, OriginSetting] = _setting(
+        OriginTable(), {}, "origins by source prefix", repr=False
+    )
     upstream: str = _setting(_HTTP_URL, "", "where every other request is passed on to")
     allow_networks: tuple[str, ...] = _setting(
         ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
@@ -189,12 +202,15 @@ class Settings:
             try:
                 value = _kind(setting).check(getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
-            except _REFUSALS:
-                faults.append(_fault(setting.name, setting, getattr(self, setting.name)))
+            except _REFUSALS as error:
+                faults.append(_fault(setting.name, setting, getattr(self, setting.name), error))
+        if not faults and not self.keys:
+            faults.append(
+                "keys: none given. `thumbproxy keygen` makes one; put it into THUMBPROXY_KEYS "
+                "or, as a list, into the configuration."
+            )
         if faults:
             raise SettingsError(faults)
-        if not self.keys:
-            raise SettingsError([f"keys: none given; it takes {_kind(_FIELDS['keys']).allowed}."])
 
     @classmethod
     def load(
@@ -249,8 +265,19 @@ def _from_file(file: str | Path | None) -> Iterator[_Said]:
         table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError([f"The configuration file {file} cannot be read: {error}"]) from None
+    folder = Path(file).absolute().parent
     for name, value in table.items():
-        yield _Said(f"{name} in {file}", name, value, False)
+        located = _located(value, folder) if name in ("cache_dir", "origin", "origins") else value
+        yield _Said(f"{name} in {file}", name, located, False)
+
+
+def _located(value: Any, folder: Path) -> Any:
+    """Relative paths in a file begin where the file is, wherever the server is started."""
+    if isinstance(value, dict):
+        return {name: _located(entry, folder) for name, entry in value.items()}
+    if not isinstance(value, str) or not value or value.startswith(("http:", "https:", "~")):
+        return value
+    return str(folder / value)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Said]:
@@ -269,14 +296,19 @@ def _from_arguments(arguments: Mapping[str, Any] | None) -> Iterator[_Said]:
 def _read(said: _Said) -> Any:
     setting = _FIELDS.get(said.name)
     if setting is None:
-        near = difflib.get_close_matches(said.name, _FIELDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else f". There are: {', '.join(_FIELDS)}."
-        raise SettingsError([f"{said.label}: there is no such setting{hint}"])
+        raise SettingsError([unknown_setting(said.label, said.name)])
     kind = _kind(setting)
     try:
         return kind.read(said.value) if said.text else kind.check(said.value)
-    except _REFUSALS:
-        raise SettingsError([_fault(said.label, setting, said.value)]) from None
+    except _REFUSALS as error:
+        raise SettingsError([_fault(said.label, setting, said.value, error)]) from None
+
+
+def unknown_setting(label: str, name: str) -> str:
+    """The fault of a name that is none, with the nearest that is one."""
+    near = difflib.get_close_matches(name, _FIELDS, 1)
+    hint = f"; did you mean {near[0]}?" if near else f". There are: {', '.join(_FIELDS)}."
+    return f"{label}: there is no such setting{hint}"
 
 
 def _kind(setting: Field[Any]) -> Kind:
@@ -284,6 +316,7 @@ def _kind(setting: Field[Any]) -> Kind:
     return kind
 
 
-def _fault(label: str, setting: Field[Any], value: Any) -> str:
+def _fault(label: str, setting: Field[Any], value: Any, error: Exception) -> str:
     shown = "what was given" if setting.metadata["secret"] else repr(value)[:80]
-    return f"{label}: {shown} is not allowed; it takes {_kind(setting).allowed}."
+    why = f"{error}" if isinstance(error, Refusal) else f"{shown} is not allowed"
+    return f"{label}: {why}; it takes {_kind(setting).allowed}."

@@ -27,11 +27,11 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str], *, immutable: bool = False) -> None:
         self.immutable = immutable
-        self._root = os.path.abspath(path)
-        self._below = self._root.rstrip("/") + "/"
+        self.path = os.path.abspath(path)
+        self._below = self.path.rstrip("/") + "/"
 
     def __repr__(self) -> str:
-        return f"Folder({self._root!r})"
+        return f"Folder({self.path!r})"
 
     def fetch(self, request: FetchRequest) -> Fetched:
         try:
@@ -41,9 +41,9 @@ class Folder:
             finally:
                 os.close(descriptor)
         except (OSError, ValueError) as error:  # ValueError: NUL, or text that is not Unicode
-            if _is_absence(error) and os.path.isdir(self._root):
+            if _is_absence(error) and os.path.isdir(self.path):
                 raise SourceNotFound from None
-            raise OriginFailed(log=f"{request.path!r} in {self._root}: {error}") from error
+            raise OriginFailed(log=f"{request.path!r} in {self.path}: {error}") from error
 
     def fingerprint(self, path: str) -> str | None:
         # It tells nothing of what a file holds, so that one stat() without the checks of fetch()
@@ -52,7 +52,7 @@ class Folder:
             info = os.stat(self._below + path)
         except (OSError, ValueError) as error:
             # A folder that is not mounted at the moment has not lost its files.
-            if _is_absence(error) and os.path.isdir(self._root):
+            if _is_absence(error) and os.path.isdir(self.path):
                 return ""
             return None
         return _etag(info) if stat.S_ISREG(info.st_mode) else ""
@@ -65,7 +65,7 @@ class Folder:
         """
         if ".." in path.split("/"):
             raise SourceNotFound
-        root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=root)
             inside = _place(root).rstrip("/") + "/"
