@@ -36,6 +36,9 @@ max_requests = 0
 # Whose X-Forwarded-* are believed: nginx on this machine. Elsewhere, name its address.
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
+# Else a client on this machine could set SCRIPT_NAME and PATH_INFO by headers of these names.
+forwarder_headers = ""
+
 # A socket through which gunicorn could be told to do things, and nobody does.
 control_socket_disable = True
 

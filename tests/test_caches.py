@@ -63,7 +63,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, memcached: servers.Serv
         return cache
 
     def shared() -> Cache:
-        return MemcachedCache([f"127.0.0.1:{memcached.port}"], namespace=namespace)
+        return MemcachedCache([f"127.0.0.1:{memcached.port}"], secret="tests", namespace=namespace)
 
     return disk if request.param == "disk" else shared
 
@@ -144,6 +144,21 @@ def test_what_is_forgotten_stays_forgotten(make: MakeCache) -> None:
     assert cache.get(request(), again, public=False) is None
 
 
+def test_another_version_is_never_modified_earlier(make: MakeCache) -> None:
+    """Its ETag is made of seconds and a length, and must not be that of the version before."""
+    cache = make()
+    first = cache.set_record(SOURCE, record("a"))
+    second = cache.set_record(SOURCE, record("b", fetched_at=time.time()))
+    third = cache.set_record(SOURCE, record("c", fetched_at=time.time()))
+    assert first.modified < second.modified < third.modified
+
+
+def test_what_was_last_seen_is_not_lost(make: MakeCache) -> None:
+    cache = make()
+    cache.set_record(SOURCE, record(v="v1"))
+    assert cache.set_record(SOURCE, record(fetched_at=time.time(), v="")).v == "v1"
+
+
 def test_of_two_fetches_the_later_one_counts(make: MakeCache) -> None:
     cache = make()
     later = cache.set_record(SOURCE, record("b", fetched_at=time.time()))
@@ -206,7 +221,8 @@ def test_records_survive_a_round_trip_and_damage_is_no_record() -> None:
     text = original.to_json()
     assert SourceRecord.from_json(text) == original
     for damaged in (b"", b"{}", b"[]", b"null", text[:-5], text.replace(b'"jpg"', b'"bmp"'),
-                    text.replace(b'"v":', b'"other":'), b"\xff"):  # fmt: skip
+                    text.replace(b'"v":', b'"other":'), b"\xff",
+                    text.replace(b"a" * 64, b"../../victim")):  # fmt: skip
         assert SourceRecord.from_json(damaged) is None
 
 

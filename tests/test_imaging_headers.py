@@ -259,8 +259,20 @@ def test_files_that_are_all_structure_are_refused() -> None:
     for source in (
         gif + b"\x21\xf9\x00" * 100_000,
         gif + b"\x21\xfe" + b"\x01x" * 100_000,
-        png + png_chunk(b"tEXt", b"") * 5_000,
+        png + png_chunk(b"tEXt", b"") * 50_000,
+        png + png_chunk(b"IDAT", b"") + png_chunk(b"tEXt", b"") * 50_000,
         webp + b"JUNK\0\0\0\0" * 50_000,
     ):
         with pytest.raises(BrokenImage, match="parts"):
             read(source)
+
+
+def test_comments_that_pillow_would_choke_on_are_refused() -> None:
+    gif = b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0)
+    block = b"\xff" + b"c" * 255
+    with pytest.raises(BrokenImage, match="comments"):
+        read(gif + b"\x21\xfe" + block * 1100 + b"\0")
+    with pytest.raises(BrokenImage, match="comments"):
+        read(gif + (b"\x21\xfe" + block * 100 + b"\0") * 11)
+    animated = encoded(FRAMES[0], "GIF", **ANIMATED)
+    assert read(animated[:-1] + b"\x21\xfe" + block * 100 + b"\0;").frames == 3

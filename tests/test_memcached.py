@@ -20,12 +20,14 @@ from thumbproxy.caches.memcached import MemcachedCache
 
 @pytest.fixture
 def cache(memcached: servers.Server) -> MemcachedCache:
-    return MemcachedCache([f"127.0.0.1:{memcached.port}"], namespace=uuid.uuid4().hex)
+    return MemcachedCache(
+        [f"127.0.0.1:{memcached.port}"], secret="tests", namespace=uuid.uuid4().hex
+    )
 
 
 @pytest.fixture
 def raw(memcached: servers.Server) -> pylibmc.Client:
-    return pylibmc.Client([f"127.0.0.1:{memcached.port}"], binary=True)
+    return pylibmc.Client([f"127.0.0.1:{memcached.port}"])
 
 
 class Trap:
@@ -59,10 +61,26 @@ def test_values_that_do_not_prove_themselves_are_misses(
     assert cache.get(request(1), stands, public=False) is None, "flagged values are not ours"
 
 
+def test_sites_with_other_keys_share_nothing(memcached: servers.Server) -> None:
+    """Nor can one write what another believes."""
+    address, namespace = f"127.0.0.1:{memcached.port}", uuid.uuid4().hex
+    ours, theirs = (
+        MemcachedCache([address], secret=secret, namespace=namespace) for secret in ("a", "b")
+    )
+    stands = ours.set_record(SOURCE, record())
+    ours.set(request(), stands, rendition(), public=False)
+    assert theirs.record(SOURCE) is None
+    assert theirs.get(request(), stands, public=False) is None
+    raw = pylibmc.Client([address])
+    key = ours._rendition_key(request())
+    raw.set(key.hex(), theirs._frame(key, b"x" * 100), min_compress_len=0)
+    assert ours.get(request(), stands, public=False) is None
+
+
 def test_a_killed_server_is_a_miss_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     port = servers.free_port()
-    cache = MemcachedCache([f"127.0.0.1:{port}"])
+    cache = MemcachedCache([f"127.0.0.1:{port}"], secret="tests")
     with servers.memcached(port):
         stands = cache.set_record(SOURCE, record())
         assert cache.set(request(), stands, rendition(), public=False)
@@ -82,7 +100,7 @@ def test_a_killed_server_is_a_miss_and_comes_back(caplog: pytest.LogCaptureFixtu
 def test_a_frozen_server_costs_one_short_stall() -> None:
     with servers.memcached() as server:
         assert server.process is not None
-        cache = MemcachedCache([f"127.0.0.1:{server.port}"])
+        cache = MemcachedCache([f"127.0.0.1:{server.port}"], secret="tests")
         stands = cache.set_record(SOURCE, record())
         cache.set(request(), stands, rendition(), public=False)
         servers.freeze(server.process.pid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thumbproxy.media import Format
-from thumbproxy.negotiate import negotiate
+from thumbproxy.negotiate import best, negotiate
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 
@@ -41,3 +41,10 @@ def test_only_what_is_offered_is_chosen() -> None:
 def test_a_named_format_is_never_negotiated() -> None:
     fixed = ImageRequest("a.jpg", Options(), "_.S.png", Format.PNG, auto=False)
     assert negotiate(fixed, "image/avif") is fixed
+
+
+def test_a_header_that_fills_memory_is_not_remembered() -> None:
+    best.cache_clear()
+    assert negotiate(AUTO, "image/avif," + "x" * 2000).format is Format.JPEG
+    assert negotiate(AUTO, "image/avif," + "y" * 2000).format is Format.JPEG
+    assert best.cache_info().currsize <= 1

@@ -360,6 +360,22 @@ def test_a_file_that_is_touched_keeps_its_pictures(photos: Path) -> None:
     assert status(get(app)) == "hit; detail=disk"
 
 
+def test_a_file_with_the_time_and_size_of_the_one_before_shows_at_once(photos: Path) -> None:
+    """As backups and synchronisers put them."""
+    app = over_folder(photos)
+    before, after = photos / "a.jpg", photos / "b.jpg"
+    bodies = [jpeg(color="teal"), jpeg(color="red")]
+    size = max(map(len, bodies))
+    for path, body in zip((before, after), bodies, strict=True):
+        path.write_bytes(body + bytes(size - len(body)))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    first = get(app)
+    after.replace(before)
+    second = get(app)
+    assert is_close(opened(second.body), RED)
+    assert dict(second.headers)["ETag"] != dict(first.headers)["ETag"]
+
+
 def test_a_file_that_is_gone_is_gone(photos: Path) -> None:
     app = over_folder(photos)
     get(app)

@@ -194,4 +194,5 @@ def _memcached(settings: Settings, faults: list[str]) -> list[Cache]:
     if MemcachedCache is None:
         faults.append("memcached: pylibmc is missing; pip install 'thumbproxy[memcached]'.")
         return []
-    return [MemcachedCache(settings.memcached, namespace=settings.memcached_namespace)]
+    secret, namespace = settings.keys[0], settings.memcached_namespace
+    return [MemcachedCache(settings.memcached, secret=secret, namespace=namespace)]

@@ -17,6 +17,8 @@ _LONGEST = 2_147_483_648
 _WHOLE = re.compile(r"[0-9]+")
 # What may be sent back as a header line: visible ASCII, obs-text, spaces inside.
 _FIELD_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+# Seconds after which a date tells versions apart.
+_SETTLED = 2.0
 _PERSONAL = {"*", "cookie", "authorization"}
 
 
@@ -43,7 +45,7 @@ def read_freshness(headers: Headers, now: float) -> Freshness:
     control = _directives(headers)
     return Freshness(
         lifetime=_lifetime(headers, control, now),
-        validators=Validators(_sendable(headers, "ETag"), _sendable(headers, "Last-Modified")),
+        validators=_validators(headers, now),
         modified=last_modified(headers.get("Last-Modified", ""), now),
         storable=_storable(headers, control),
         # "A cache MUST NOT generate a stale response if it is prohibited by an explicit
@@ -54,6 +56,17 @@ def read_freshness(headers: Headers, now: float) -> Freshness:
             ("no-cache", "must-revalidate", "s-maxage", "proxy-revalidate")
         ),
     )
+
+
+def _validators(headers: Headers, now: float) -> Validators:
+    etag, date = _sendable(headers, "ETag"), _sendable(headers, "Last-Modified")
+    modified = last_modified(date, now)
+    # "The validator is about to be used by a client [...] and that cache entry includes a Date
+    # value which is at least one second after the Last-Modified value" (RFC 9110 section 8.8.2.2);
+    # before, the source could change again within the second, and nobody would notice.
+    if not etag and modified is not None and now - modified < _SETTLED:
+        date = ""
+    return Validators(etag, date)
 
 
 def last_modified(text: str, now: float) -> int | None:

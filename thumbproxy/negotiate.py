@@ -11,6 +11,7 @@ from werkzeug.http import parse_accept_header
 from thumbproxy.media import Format
 from thumbproxy.urls import ImageRequest
 
+_LONGEST_ACCEPT = 1000
 PREFERENCE = (Format.AVIF, Format.WEBP)
 
 
@@ -21,9 +22,11 @@ def negotiate(
 
     accept: the Accept header, "" when there is none. offered: best first, the fallback left out.
     """
-    return (
-        request.accepting(best(accept, tuple(offered), request.format)) if request.auto else request
-    )
+    if not request.auto:
+        return request
+    # What is remembered must not be as large as a client likes to send.
+    known = accept if len(accept) <= _LONGEST_ACCEPT else ""
+    return request.accepting(best(known, tuple(offered), request.format))
 
 
 @lru_cache(maxsize=512)  # browsers send a handful of different headers

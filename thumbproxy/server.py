@@ -23,6 +23,8 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         # A worker says that it lives by touching a file. On a disk that stalls, that would kill it.
         "worker_tmp_dir": _MEMORY if os.path.isdir(_MEMORY) else None,
         "control_socket_disable": True,
+        # Else a client on this machine could set SCRIPT_NAME and PATH_INFO by headers.
+        "forwarder_headers": "",
         "timeout": 60,
         # No request takes longer than its deadline, so a stop need not cut one off.
         "graceful_timeout": int(settings.request_timeout) + 5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from dataclasses import asdict, dataclass, replace
@@ -58,9 +59,14 @@ class SourceRecord:
             values = json.loads(text)
             values["format"] = Format(values["format"])
             values["validators"] = Validators(**values["validators"])
-            return cls(**values)
+            record = cls(**values)
+            # The version names a file.
+            return record if _VERSION.fullmatch(record.version) else None
         except (ValueError, TypeError, KeyError):
             return None
+
+
+_VERSION = re.compile("[0-9a-f]{64}")
 
 
 def new_generation() -> str:
@@ -71,16 +77,18 @@ def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
     """The record that stands when `record` is put in the place of `standing`.
 
     Of two fetches the later one counts, whichever ends first. The same version keeps its
-    generation, and so its renditions. A standing record from the future is the trace of a clock
-    that jumped; it does not count.
+    generation, and so its renditions; another is never modified earlier. A standing record from
+    the future is the trace of a clock that jumped; it does not count.
     """
     if standing is None or standing.fetched_at > time.time() + 1:
         return record
     if standing.fetched_at > record.fetched_at:
         return standing
     if standing.version == record.version:
-        return replace(record, generation=standing.generation)
-    return record
+        return replace(record, generation=standing.generation, v=record.v or standing.v)
+    # With the length it makes the ETag, in seconds as nginx has it. A version of the same second
+    # must not get the ETag of the one before, so what replaces a source is always later.
+    return replace(record, modified=max(record.modified, standing.modified + 1))
 
 
 class Cache(Protocol):

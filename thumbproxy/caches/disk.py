@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ class DiskCache:
         self._locks = os.path.join(directory, "locks")
         self._breaker = Breaker(f"the disk cache {directory}", pause=0)
         self._host = socket.gethostname()
+        # Containers can have equal names and process ids.
+        self._instance = secrets.token_hex(4)
         self._serial = itertools.count()
 
     def prepare(self) -> None:
@@ -218,7 +221,7 @@ class DiskCache:
     @contextmanager
     def _written(self, body: bytes, mtime_ns: int, *, sync: bool = True) -> Iterator[str]:
         """A whole new file in tmp/, to be renamed by the caller; removed if it is not."""
-        path = f"{self._tmp}/{self._host}-{os.getpid()}-{next(self._serial)}"
+        path = f"{self._tmp}/{self._host}-{os.getpid()}-{self._instance}.{next(self._serial)}"
         fd = self._create(path, os.O_WRONLY | os.O_EXCL, 0o644)
         try:
             try:

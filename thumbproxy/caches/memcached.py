@@ -1,18 +1,18 @@
 """The memcached tier: shared between hosts, bytes only, believed only when it proves itself.
 
-A value is a frame: magic with the format's version, the full digest of its key, a checksum, and
-the payload. So a reply to another request (a connection shared by a fork), a truncated value or a
-value of another release is a miss. Keys are hexadecimal digests: nothing of a URL gets into the
-protocol.
+A value is a frame: magic with the format's version, a MAC over its key and the payload, and the
+payload. So a reply to another request (a connection shared by a fork), a truncated value, one of
+another release, or one that somebody else wrote, is a miss. Keys are hexadecimal digests: nothing
+of a URL gets into the protocol.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ LARGEST_VALUE = 1_000_000
 _POLL_TIMEOUT_MS = 50
 _PAUSE_SECONDS = 1.0
 _MAGIC = b"thumbproxy\x01\n"
-_FRAME = struct.Struct(f"!{len(_MAGIC)}s32sI")
+_FRAME = struct.Struct(f"!{len(_MAGIC)}s16s")
 _RENDITION = struct.Struct("!32s16sQ")
 _GONE = b"gone"
 _HIT = "hit; detail=memcached"
@@ -40,27 +40,32 @@ _HIT = "hit; detail=memcached"
 class MemcachedCache:
     """Renditions and records in memcached.
 
-    servers: "host:port", each. namespace: caches with different ones share nothing.
+    servers    "host:port", each
+    secret     known to all hosts of a site and to nobody else; other sites share nothing with it
+    namespace  keeps caches of one secret apart
     """
 
     name = "memcached"
 
-    def __init__(self, servers: Sequence[str], *, namespace: str = "") -> None:
+    def __init__(self, servers: Sequence[str], *, secret: str, namespace: str = "") -> None:
         self._servers = list(servers)
-        self._namespace = namespace
+        # Not the secret itself: it signs URLs, and a MAC must not be taken for a signature.
+        self._secret = hashlib.sha256(
+            f"thumbproxy/memcached\0{namespace}\0{secret}".encode()
+        ).digest()
         self._breaker = Breaker(f"memcached {', '.join(servers)}", _PAUSE_SECONDS)
         self._local = threading.local()
 
     def record(self, source: str) -> SourceRecord | None:
         key = self._record_key(source)
-        return self._ask(lambda client: _read_record(key, client.get(key.hex())), None)
+        return self._ask(lambda client: self._read_record(key, client), None)
 
     def set_record(self, source: str, record: SourceRecord) -> SourceRecord:
         key = self._record_key(source)
 
         def exchange(client: pylibmc.Client) -> SourceRecord:
-            standing = settle(_read_record(key, client.get(key.hex())), record)
-            client.set(key.hex(), _frame(key, standing.to_json()))
+            standing = settle(self._read_record(key, client), record)
+            client.set(key.hex(), self._frame(key, standing.to_json()))
             return standing
 
         return self._ask(exchange, record)
@@ -72,7 +77,7 @@ class MemcachedCache:
         if record is None:
             return None
         key = self._rendition_key(request)
-        payload = self._ask(lambda client: _unframe(key, client.get(key.hex())), None)
+        payload = self._ask(lambda client: self._unframe(key, client.get(key.hex())), None)
         if payload is None or len(payload) <= _RENDITION.size:
             return None
         version, generation, modified = _RENDITION.unpack_from(payload)
@@ -91,15 +96,15 @@ class MemcachedCache:
 
         def store(client: pylibmc.Client) -> bool:
             # Only added: a record that was purged or replaced meanwhile must not come back.
-            client.add(keys[0].hex(), _frame(keys[0], record.to_json()))
-            return bool(client.set(keys[1].hex(), _frame(keys[1], payload)))
+            client.add(keys[0].hex(), self._frame(keys[0], record.to_json()))
+            return bool(client.set(keys[1].hex(), self._frame(keys[1], payload)))
 
         return self._ask(store, False)
 
     def delete(self, source: str) -> None:
         key = self._record_key(source)
         # Overwritten, not deleted: `set` adds the record it knows where there is none.
-        self._ask(lambda client: client.set(key.hex(), _frame(key, _GONE)), False)
+        self._ask(lambda client: client.set(key.hex(), self._frame(key, _GONE)), False)
 
     def _record_key(self, source: str) -> bytes:
         return self._key("record", source)
@@ -111,7 +116,26 @@ class MemcachedCache:
         )
 
     def _key(self, *parts: str) -> bytes:
-        return hashlib.sha256("\0".join((self._namespace, *parts)).encode()).digest()
+        return hmac.digest(self._secret, "\0".join(parts).encode(), "sha256")
+
+    def _frame(self, key: bytes, payload: bytes) -> bytes:
+        return _FRAME.pack(_MAGIC, self._mac(key, payload)) + payload
+
+    def _unframe(self, key: bytes, value: Any) -> bytes | None:
+        """The payload of a value that we framed for this key; None for anything else."""
+        if not isinstance(value, bytes) or len(value) < _FRAME.size:
+            return None
+        magic, mac = _FRAME.unpack_from(value)
+        payload = value[_FRAME.size :]
+        genuine = hmac.compare_digest(mac, self._mac(key, payload))
+        return payload if genuine and magic == _MAGIC else None
+
+    def _mac(self, key: bytes, payload: bytes) -> bytes:
+        return hmac.digest(self._secret, key + payload, "sha256")[:16]
+
+    def _read_record(self, key: bytes, client: pylibmc.Client) -> SourceRecord | None:
+        payload = self._unframe(key, client.get(key.hex()))
+        return None if payload is None else SourceRecord.from_json(payload)
 
     def _ask(self, question: Callable[[pylibmc.Client], T], otherwise: T) -> T:
         """The answer, or `otherwise` when memcached fails or has just failed."""
@@ -152,26 +176,6 @@ class _BytesClient(pylibmc.Client):  # type: ignore[misc]
 
     def deserialize(self, value: bytes, flags: int) -> bytes | None:
         return None if flags else value
-
-
-def _frame(key: bytes, payload: bytes) -> bytes:
-    return _FRAME.pack(_MAGIC, key, zlib.crc32(payload)) + payload
-
-
-def _unframe(key: bytes, value: Any) -> bytes | None:
-    """The payload of a value that was framed for this key; None for anything else."""
-    if not isinstance(value, bytes) or len(value) < _FRAME.size:
-        return None
-    magic, framed_key, checksum = _FRAME.unpack_from(value)
-    payload = value[_FRAME.size :]
-    if (magic, framed_key, checksum) != (_MAGIC, key, zlib.crc32(payload)):
-        return None
-    return payload
-
-
-def _read_record(key: bytes, value: Any) -> SourceRecord | None:
-    payload = _unframe(key, value)
-    return None if payload is None else SourceRecord.from_json(payload)
 
 
 def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:

@@ -117,7 +117,9 @@ def _place(descriptor: int) -> str:
 
 
 def _etag(info: os.stat_result) -> str:
-    return f'"{info.st_mtime_ns:x}-{info.st_size:x}"'
+    # The time of the last change to the inode besides: another file can be put in the place of one
+    # with its time and size kept, as backups are.
+    return f'"{info.st_mtime_ns:x}-{info.st_ctime_ns:x}-{info.st_size:x}"'
 
 
 def _state(info: os.stat_result) -> tuple[int, int, int]:
