@@ -137,6 +137,14 @@ def test_validators_are_the_text_that_the_origin_sent(etag: str) -> None:
     assert validators == Validators(etag, DATE)
 
 
+def test_a_date_that_cannot_tell_versions_apart_yet_is_no_validator() -> None:
+    """The source may change again within the second (RFC 9110 section 8.8.2.2)."""
+    assert read(("Last-Modified", at(-1))).validators == Validators()
+    assert read(("Last-Modified", at(60))).validators == Validators()
+    assert read(("Last-Modified", at(-2))).validators == Validators("", at(-2))
+    assert read(("Last-Modified", at(-1))).modified == NOW - 1
+
+
 @pytest.mark.parametrize("etag", ['"a\r\n b"', '"a\x00b"', '"\u0161"', "", " "])
 def test_a_validator_that_cannot_be_sent_back_is_none(etag: str) -> None:
     headers = Headers()

@@ -107,6 +107,11 @@ def test_however_a_client_encodes_a_path_it_finds_the_file(site: Site) -> None:
         assert (reply.status, reply.asked) == (200, None), path
 
 
+def test_a_path_with_a_line_feed_behind_it_is_another(site: Site) -> None:
+    site.put(f"public/{stored_as('cat.jpg')}")
+    assert site.ask(url("cat.jpg") + "%0a").asked is not None
+
+
 @pytest.mark.parametrize("format", Format)
 def test_each_format_has_its_content_type(site: Site, format: Format) -> None:
     site.put(f"public/{stored_as('types.png', format.extension)}")
@@ -238,6 +243,7 @@ def test_nothing_but_a_variant_in_public_is_looked_up(site: Site, file: str) -> 
         f"/thumb/..%252f{file}",
         f"/thumb/%2f{site.cache}/{file}",
         f"/thumb//{inside}",
+        f"/thumb/{inside}%0a",
         f"/thumb/./{inside}".replace("/.source", "/%2esource"),
     ):
         reply = site.ask(path)

@@ -134,6 +134,16 @@ def test_the_target_arrives_as_it_was_sent(through: Any, target: str) -> None:
     assert server.requests[0].target == target.removesuffix("?")
 
 
+@pytest.mark.parametrize("path", ["/../admin", "/a/../../admin", "/%2e%2E/admin", "/a%2f../x",
+                                  "/..", "/a/..%5cadmin", "/./admin"])  # fmt: skip
+def test_a_path_cannot_leave_that_of_the_upstream(through: Any, path: str) -> None:
+    with FaultyOrigin(HERE) as server:
+        response = through(server.url + "/base").ask("GET", path)
+        assert (response.status, server.requests) == (400, [])
+        response.read()
+        assert through(server.url + "/base").ask("GET", "/..a/b..?x=/../").read() == b"here"
+
+
 def test_without_the_raw_target_it_is_encoded_again() -> None:
     environ = ENVIRON | {
         "SCRIPT_NAME": "/app",
@@ -153,7 +163,7 @@ def test_headers_pass_except_those_of_the_connection(through: Any) -> None:
     with FaultyOrigin(HERE) as server:
         through(server.url).ask(
             "GET", "/a", Host="public.example", Accept="x/y", Cookie="a=1", Authorization="b",
-            If_None_Match='"1"', Connection="close, X-Hop", X_Hop="1", TE="trailers",
+            If_None_Match='"1"', Connection="close, X-Hop, Host", X_Hop="1", TE="trailers",
             Keep_Alive="1", Upgrade="h2c", Proxy_Authorization="c", X_Other="2", Expect="nothing",
         ).read()  # fmt: skip
     headers = server.requests[0].headers

@@ -30,6 +30,8 @@ _HOP_BY_HOP = {
 }  # fmt: skip
 _CHUNK = 64 * 1024
 _KEPT_CONNECTIONS = 32
+# A dot segment, encoded or not, by which a path could leave that of the upstream.
+_CLIMBING = re.compile(r"(?:/|%2f|\\|%5c)(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|$)", re.IGNORECASE)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -62,8 +64,12 @@ class Upstream:
         return f"Upstream({scheme}://{host}{f':{port}' if port else ''}{self._path})"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        target = _target(environ)
+        if self._path and _CLIMBING.search(target.partition("?")[0]):
+            reason = "The path of this address leads outside of the application."
+            return _failure(start_response, http.HTTPStatus.BAD_REQUEST, reason)
         try:
-            response = self._send(environ)
+            response = self._send(environ, target)
         except ClientDisconnected:
             return _failure(start_response, http.HTTPStatus.BAD_REQUEST, "The request was cut off.")
         except (HTTPError, OSError, ValueError) as error:
@@ -80,14 +86,14 @@ class Upstream:
             raise
         return _Body(response)
 
-    def _send(self, environ: WSGIEnvironment) -> HTTPResponse:
+    def _send(self, environ: WSGIEnvironment, target: str) -> HTTPResponse:
         method = environ["REQUEST_METHOD"]
         body, headers = _request_body(environ), _request_headers(environ)
         while True:
             try:
                 response: Any = self._pool().urlopen(
                     method,
-                    self._path + _target(environ),
+                    self._path + target,
                     body=body,
                     headers=headers,
                     chunked=_is_chunked(environ),
@@ -167,7 +173,8 @@ def _request_body(environ: WSGIEnvironment) -> Any:
 
 
 def _request_headers(environ: WSGIEnvironment) -> HTTPHeaderDict:
-    named = _listed(environ.get("HTTP_CONNECTION", ""))
+    # Host is no header of the connection, whatever a client calls it.
+    named = _listed(environ.get("HTTP_CONNECTION", "")) - {"host"}
     # Expect was answered by the server that runs us.
     dropped = _HOP_BY_HOP | named | {"expect", "content-length", "content-type"}
     headers = HTTPHeaderDict()
@@ -203,7 +210,8 @@ def _add_forwarded(headers: HTTPHeaderDict, environ: WSGIEnvironment) -> None:
     headers["X-Forwarded-Host"] = host
     if "Forwarded" in headers:  # RFC 7239
         address = f'"[{client}]"' if ":" in client else client or "unknown"
-        own = f'for={address};host="{host}";proto={scheme}'
+        quoted = host.replace("\\", "\\\\").replace('"', '\\"')
+        own = f'for={address};host="{quoted}";proto={scheme}'
         headers["Forwarded"] = f"{headers['Forwarded']}, {own}"
 
 
