@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,25 @@ def test_refusals_are_sentences(arguments: list[str], environ: dict[str, str], p
     assert part in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_port_in_use_is_told_at_once(command: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        folder = "--origin" if command == "serve" else "--photos"
+        done = thumbproxy(command, folder, str(tmp_path), "--bind", bind, "--cache-dir",
+                          str(tmp_path / "cache"), THUMBPROXY_KEYS=KEY)  # fmt: skip
+    assert done.returncode != 0
+    assert f"cannot listen on {bind}: Address already in use" in done.stderr
+    assert done.stdout == "", "no address is given that is somebody else's"
+
+
+def test_a_demo_that_cannot_write_says_so() -> None:
+    done = thumbproxy("demo", "--cache-dir", "/dev/null/demo")
+    assert done.returncode != 0
+    assert "/dev/null/demo cannot be used: Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_help_and_version() -> None:

@@ -119,12 +119,29 @@ def test_keywords_are_checked_like_text(wrong: dict[str, object]) -> None:
         Options(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("width_400", "written 'w'"), ("w400", "written 'w_400'"), ("q80", "written 'q_80'")],
+)
+def test_what_was_probably_meant_is_told(text: str, hint: str) -> None:
+    with pytest.raises(BadOptions, match=hint):
+        Options.read(text)
+
+
+def test_what_python_has_at_hand_is_taken() -> None:
+    """A version is often a number, a colour often has its sign."""
+    assert Options(version=1717171717) == Options(version="1717171717")  # type: ignore[arg-type]
+    assert Options(background="#FFeedd") == Options(background="ffeedd")
+    with pytest.raises(BadOptions, match=r"1\.5 is not allowed"):
+        Options(version=1.5)  # type: ignore[arg-type]
+
+
 def test_the_box_times_dpr_is_limited() -> None:
     Options(width=4096).check(Limits())
     Options(width=2048, height=1024, dpr=2).check(Limits())
     with pytest.raises(BadOptions, match="4098"):
         Options(width=2049, dpr=2).check(Limits())
-    with pytest.raises(BadOptions, match="h times dpr"):
+    with pytest.raises(BadOptions, match="h is 100"):
         Options(height=100).check(Limits(output_side=99))
 
 

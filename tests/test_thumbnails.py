@@ -5,6 +5,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import django.utils.html
+import jinja2
 import pytest
 
 from thumbproxy import Thumbnails
@@ -84,6 +86,19 @@ def test_picture_is_html_that_a_browser_can_read() -> None:
         assert attributes["sizes"] == "50vw"
         urls = [candidate.split(" ")[0] for candidate in str(attributes["srcset"]).split(", ")]
         assert [options_of(url) for url in urls] == [f"w_320.{format}", f"w_640.{format}"]
+
+
+def test_templates_do_not_escape_a_picture_again() -> None:
+    html = THUMBS.picture("a.jpg", widths=[320], alt='"quoted"')
+    page = jinja2.Environment(autoescape=True).from_string("{{ picture }}").render(picture=html)
+    assert page == html
+    assert django.utils.html.conditional_escape(html) == html
+
+
+def test_picture_offers_the_formats_that_it_is_given() -> None:
+    html = THUMBS.picture("a.jpg", widths=[320], formats=["webp"])
+    assert "image/avif" not in html
+    assert "image/webp" in html
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ def test_text_that_is_not_unicode_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("source", "part"),
     [
-        ("", "empty"), ("/a.jpg", "empty segment"), ("a//b.jpg", "empty segment"),
+        ("http://example.com/a.jpg", "is a URL"), ("", "empty"), ("/a.jpg", "empty segment"),
+        ("a//b.jpg", "empty segment"),
         ("a/", "empty segment"), ("../a.jpg", "dot"), ("a/../b.jpg", "dot"), ("./a.jpg", "dot"),
         ("a/./b", "dot"), (".git/config", "dot"), ("a/.source", "dot"), ("a\\b.jpg", "backslash"),
         ("a\nb.jpg", "control"), ("a\x00.jpg", "control"), ("a\x7f.jpg", "control"),

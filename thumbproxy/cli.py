@@ -60,7 +60,14 @@ def serve(config: str | None, **arguments: str | None) -> None:
     """
     defaults = {"cache_dir": str(_cache_home())}
     settings = Settings.load(config, os.environ, arguments, defaults)
-    run(standalone(settings), settings)
+    app = standalone(settings)
+    where = settings.origin or settings.upstream or "the configured origins"
+    run(
+        app,
+        settings,
+        f"thumbproxy makes thumbnails of {where} at http://{settings.bind}{settings.prefix}/, "
+        f"cached in {settings.cache_dir}",
+    )
 
 
 @main.command()
@@ -94,20 +101,30 @@ def keygen() -> None:
     help="Show the pictures of this folder.",
 )
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True)
-def demo(photos: Path | None, bind: str) -> None:
+@click.option(
+    "--cache-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where sample pictures and thumbnails are kept; a per-user folder by default.",
+)
+def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
     """Serve a gallery of sample pictures, without any configuration."""
-    home = _cache_home() / "demo"
-    if photos is None:
-        photos = home / "photos"
-        make_samples(photos, progress=_progress)
-    keys = (_kept_key(home / "key"),)
+    home = cache_dir or _cache_home() / "demo"
+    try:
+        if photos is None:
+            photos = home / "photos"
+            make_samples(photos, progress=_progress)
+        keys = (_kept_key(home / "key"),)
+    except OSError as error:
+        raise click.ClickException(
+            f"{home} cannot be used: {error.strerror}. Choose another folder with --cache-dir."
+        ) from None
     settings = Settings(keys=keys, bind=bind, cache_dir=str(home / "cache"))
     gallery = GalleryApp(Thumbnails(keys), photos)
     app = ThumbProxy(
         gallery, keys=keys, cache_dir=settings.cache_dir, origins={"": str(photos.absolute())}
     )
-    click.echo(f"The gallery is at http://{bind}/ - Ctrl-C stops it.")
-    run(app, settings)
+    run(app, settings, f"The gallery of {photos} is at http://{bind}/ - Ctrl-C stops it.")
 
 
 def _cache_home() -> Path:

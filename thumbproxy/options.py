@@ -111,7 +111,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Text of one form."""
+    """Text of one form. A whole number is taken as its text: a version often is one."""
 
     regex: str
     allowed: str
@@ -120,9 +120,10 @@ class Pattern:
         return self.check(text)
 
     def check(self, value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(self.regex, value):
+        text = str(value) if type(value) is int else value
+        if not isinstance(text, str) or not re.fullmatch(self.regex, text):
             raise ValueError
-        return value
+        return text
 
     def write(self, value: str) -> str:
         return value
@@ -135,6 +136,7 @@ class Color:
         return self.check(text)
 
     def check(self, value: Any) -> str:
+        value = value.removeprefix("#") if isinstance(value, str) else value
         if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", value):
             raise ValueError
         return value.lower().removesuffix("ff") if len(value) == 8 else value.lower()
@@ -295,7 +297,7 @@ class Options:
             key, _, value = token.partition("_")
             option = OPTIONS.get(key)
             if option is None:
-                raise BadOptions(f"There is no option {key!r}. Options are: {', '.join(OPTIONS)}.")
+                raise BadOptions(f"There is no option {key!r}{_hint(key)}")
             if option.field in values:
                 raise BadOptions(f"The option {key!r} is given twice.")
             try:
@@ -308,8 +310,9 @@ class Options:
         """Refuse a box that is larger than the limits allow (BadOptions)."""
         for key, side in (("w", self.width), ("h", self.height)):
             if side is not None and side * self.dpr > limits.output_side:
+                times = " times dpr" if self.dpr != 1 else ""
                 raise BadOptions(
-                    f"{key} times dpr is {_shortest(side * self.dpr)}; "
+                    f"{key}{times} is {_shortest(side * self.dpr)}; "
                     f"at most {limits.output_side} pixels are allowed."
                 )
 
@@ -331,9 +334,19 @@ class Options:
 _DEFAULTS = {f.name: f.default for f in fields(Options)}
 
 
+def _hint(key: str) -> str:
+    """What was probably meant: `width_400` and `w400` are `w_400`."""
+    if key in _BY_FIELD:
+        return f"; it is written {_BY_FIELD[key].key!r}."
+    glued = re.fullmatch(r"([a-z]+)([0-9].*)", key)
+    if glued and glued[1] in OPTIONS:
+        return f"; it is written '{glued[1]}_{glued[2]}'."
+    return f". Options are: {', '.join(OPTIONS)}."
+
+
 def _not_allowed(name: str, value: object, option: Option) -> BadOptions:
-    shown = str(value)[:80]
-    return BadOptions(f"{name}: {shown!r} is not allowed; it takes {option.kind.allowed}.")
+    shown = repr(value)[:80]
+    return BadOptions(f"{name}: {shown} is not allowed; it takes {option.kind.allowed}.")
 
 
 # Sizes repeat over a whole site, so most requests find theirs parsed. Only signed texts get here.

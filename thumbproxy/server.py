@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from thumbproxy.errors import SettingsError
 from thumbproxy.settings import Settings
 
 _MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there
@@ -48,6 +52,31 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-def run(app: Callable[..., Any], settings: Settings) -> None:
-    """Serve `app` until the process is told to stop."""
-    _Server(app, gunicorn_options(settings)).run()
+def run(app: Callable[..., Any], settings: Settings, greeting: str) -> None:
+    """Serve `app` until the process is told to stop.
+
+    greeting: what to print when the server listens. Raises SettingsError when it cannot.
+    """
+    _check_bind(settings.bind)
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] [%(process)d] %(message)s")
+
+    def when_ready(server: Any) -> None:
+        sys.stdout.write(f"{greeting}\n")
+        sys.stdout.flush()
+
+    _Server(app, {**gunicorn_options(settings), "when_ready": when_ready}).run()
+
+
+def _check_bind(bind: str) -> None:
+    """gunicorn would try for five seconds, and then say it in ten lines."""
+    if bind.startswith("unix:") or "GUNICORN_FD" in os.environ:  # a socket that we were handed
+        return
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is no such port"
+        raise SettingsError(
+            [f"bind: cannot listen on {bind}: {reason}. Choose another with --bind."]
+        ) from None

@@ -17,6 +17,15 @@ Preset = Mapping[str, Any] | str
 _PICTURE_FORMATS = ("avif", "webp")
 
 
+class Html(str):
+    """Text that is HTML already: Jinja, Django and others put it into a page as it is."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
+
+
 class Thumbnails:
     """Builds signed thumbnail URLs.
 
@@ -82,7 +91,7 @@ class Thumbnails:
         loading: str = "lazy",
         formats: Sequence[str] = _PICTURE_FORMATS,
         **options: Any,
-    ) -> str:
+    ) -> Html:
         """A `<picture>` element with a `<source>` for each format, best first, and JPEG for the
         rest, as escaped HTML. `src` is the widest candidate."""
         wanted = {**self._preset(preset), **options}
@@ -99,7 +108,7 @@ class Thumbnails:
         )
         jpeg = candidates("jpg")
         widest = jpeg.rpartition(", ")[2].rpartition(" ")[0]
-        return (
+        return Html(
             f'<picture>{sources}<img src="{widest}" srcset="{jpeg}" sizes="{escape(sizes)}"'
             f' alt="{escape(alt)}" loading="{escape(loading)}"></picture>'
         )

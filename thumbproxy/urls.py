@@ -145,9 +145,12 @@ def _check_closely(source: str) -> None:
     segments = source.split("/")
     if not source:
         raise BadSource("The source is empty.")
+    if "://" in source:
+        raise BadSource(f"The source {source[:80]!r} is a URL; a source is the path of a picture "
+                        "below its origin, like photos/cat.jpg.")  # fmt: skip
     if "" in segments:
-        raise BadSource(f"The source {source[:80]!r} has an empty segment: "
-                        "it starts or ends with a slash, or has two in a row.")  # fmt: skip
+        raise BadSource(f"The source {source[:80]!r} has an empty segment: it starts or ends with "
+                        "a slash, or has two in a row. Write it like photos/cat.jpg.")  # fmt: skip
     if any(segment.startswith(".") for segment in segments):
         raise BadSource(f"The source {source[:80]!r} has a segment that starts with a dot.")
     if re.search(rf"[\\{_CONTROL}]", source):

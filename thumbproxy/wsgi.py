@@ -11,6 +11,7 @@ from thumbproxy.errors import (
     LoopDetected,
     MethodNotAllowed,
     NotAThumbnailUrl,
+    RequestError,
     ThumbproxyError,
 )
 from thumbproxy.media import Format
@@ -59,8 +60,9 @@ class Middleware:
         except Exception as error:
             log.exception("unexpected error for %r", path)
             failure = EngineFailed(log=repr(error))
-        if failure.status >= 500:
-            log.warning("%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
+        if not isinstance(failure, RequestError):  # of those, anyone can make any number
+            level = logging.WARNING if failure.status >= 500 else logging.INFO
+            log.log(level, "%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
         return error_response(failure, auto=path.endswith(f".{AUTO}"))
 
     def _image(self, environ: Environ) -> Response | None:

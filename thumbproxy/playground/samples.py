@@ -52,7 +52,7 @@ def make_samples(
 ) -> list[Path]:
     """Write the sample pictures that `folder` lacks; the paths of all of them.
 
-    progress   called after each picture with its name, how many are done, and how many there are
+    progress   called after each picture made: its name, its number, and how many there are
     long_side  of the photo-like pictures, px
     The folder is made when it is missing. Raises OSError when it cannot be written.
     """
@@ -60,9 +60,10 @@ def make_samples(
     paths = []
     for done, (name, make) in enumerate(SAMPLES.items(), start=1):
         path = folder / name
-        if not path.exists():
-            _write(path, make(long_side))
         paths.append(path)
+        if path.exists():
+            continue
+        _write(path, make(long_side))
         if progress is not None:
             progress(name, done, len(SAMPLES))
     return paths
