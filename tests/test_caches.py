@@ -151,6 +151,8 @@ def test_another_version_is_never_modified_earlier(make: MakeCache) -> None:
     second = cache.set_record(SOURCE, record("b", fetched_at=time.time()))
     third = cache.set_record(SOURCE, record("c", fetched_at=time.time()))
     assert first.modified < second.modified < third.modified
+    again = cache.set_record(SOURCE, record("c", fetched_at=time.time()))
+    assert again.modified == third.modified, "another process that fetched the same"
 
 
 def test_what_was_last_seen_is_not_lost(make: MakeCache) -> None:

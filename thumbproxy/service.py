@@ -193,17 +193,15 @@ class Thumbnailer:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
             return replace(known, fetched_at=began, fresh_until=fresh_until, v=v)
         info = self._engine.inspect(fetched.body)
-        version = sha256(fetched.body).hexdigest()
-        same = known is not None and known.version == version
         return SourceRecord(
-            version=version,
+            version=sha256(fetched.body).hexdigest(),
             generation=new_generation(),
             format=info.format,
             size=len(fetched.body),
             width=info.width,
             height=info.height,
             validators=fetched.validators,
-            modified=known.modified if known and same else _modified(fetched, began),
+            modified=_modified(fetched, began),
             fetched_at=began,
             fresh_until=fresh_until,
             v=v,

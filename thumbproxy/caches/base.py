@@ -77,7 +77,7 @@ def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
     """The record that stands when `record` is put in the place of `standing`.
 
     Of two fetches the later one counts, whichever ends first. The same version keeps its
-    generation, and so its renditions; another is never modified earlier. A standing record from
+    generation, and so its renditions, and its date; another is always later. A standing record from
     the future is the trace of a clock that jumped; it does not count.
     """
     if standing is None or standing.fetched_at > time.time() + 1:
@@ -85,7 +85,12 @@ def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
     if standing.fetched_at > record.fetched_at:
         return standing
     if standing.version == record.version:
-        return replace(record, generation=standing.generation, v=record.v or standing.v)
+        return replace(
+            record,
+            generation=standing.generation,
+            modified=standing.modified,
+            v=record.v or standing.v,
+        )
     # With the length it makes the ETag, in seconds as nginx has it. A version of the same second
     # must not get the ETag of the one before, so what replaces a source is always later.
     return replace(record, modified=max(record.modified, standing.modified + 1))
