@@ -29,7 +29,7 @@ from thumbproxy.thumbnails import Thumbnails
 from thumbproxy.urls import UrlCodec
 
 KEY = "a key that only this test has"
-VOID = {"meta", "link", "source", "img", "br", "wbr", "li"}
+VOID = {"meta", "link", "source", "img", "br", "wbr"}
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +259,8 @@ def test_a_file_that_cannot_be_shown_is_listed_with_its_reason(
     (tmp_path / name).write_bytes(body)
     photo(tmp_path / "good.png")
     page = page_of(tmp_path, thumbs)
-    assert reason in page.split('class="tile broken"')[1].split("</figure>")[0]
-    assert page.index("good.png") < page.index("tile broken")
+    assert reason in page.split('class="broken"')[1].split("</section>")[0]
+    assert page.index("good.png") < page.index('class="broken"')
     assert str(tmp_path) not in page
 
 
@@ -268,8 +268,30 @@ def test_a_file_that_vanishes_is_listed_with_its_reason(tmp_path: Path, thumbs: 
     assert "There is no such file." in gallery(thumbs, tmp_path, ["gone.png"])
 
 
-def test_an_empty_folder_says_what_to_do(tmp_path: Path, thumbs: Thumbnails) -> None:
-    assert "No pictures yet" in page_of(tmp_path, thumbs)
+@pytest.mark.parametrize("names", [(), ("text.jpg", "empty.png")])
+def test_a_folder_without_a_usable_picture_says_what_to_do_and_boasts_of_nothing(
+    names: tuple[str, ...], tmp_path: Path, thumbs: Thumbnails
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    page = page_of(tmp_path, thumbs)
+    assert "No pictures yet" in page
+    assert "Put JPEG, PNG, GIF or WebP files into the folder" in page
+    assert "Every picture on this page" not in page
+    assert all(name in page for name in names)
+
+
+def test_a_picture_that_turns_out_to_be_cut_off_has_its_name_as_its_alternative(
+    tmp_path: Path, thumbs: Thumbnails
+) -> None:
+    """Its header is whole, so only the browser learns that there is nothing to show."""
+    Image.effect_noise((600, 400), 50).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    page = page_of(tmp_path, thumbs)
+    assert "Not shown" not in page
+    assert 'alt="cut.jpg"' in page
+    assert "could not be shown" in page.split("</style>")[0]
 
 
 # ── the application ──────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,17 @@ _TILE_SIZES = "(max-width: 640px) 100vw, (max-width: 1100px) 50vw, 33vw"
 _FEW = 12  # so many pictures are shown larger
 _SHOWN_RATIO = (0.4, 3.0)  # a panorama or a tower of a picture is cropped to this in the grid
 
+_NO_PICTURES = (
+    '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF or WebP files into the '
+    "folder, or into folders within it, and reload this page. The terminal in which "
+    "<code>thumbproxy demo</code> runs says which folder it is; without <code>--photos</code> it "
+    "shows sample pictures.</p></section>"
+)
+_FOOTER = (
+    "<footer><p>Every picture on this page was resized, signed and cached by thumbproxy. "
+    "Reload: they come from the cache.</p></footer>"
+)
+
 
 def gallery(
     thumbs: Thumbnails, folder: Path, sources: Sequence[str], *, total: int | None = None
@@ -38,19 +49,18 @@ def gallery(
     body = [_hero(thumbs, hero)]
     if hero is not None:
         body.append(_address(thumbs, hero))
-    left_out = (total or 0) - len(pictures)
-    shown = [picture for picture in pictures if picture.source not in usable.keys() & SPECIAL]
-    shown.sort(key=lambda picture: bool(picture.error))  # what is broken comes last
-    if shown or not pictures:
-        body.append(_grid(thumbs, shown, left_out))
+    shown = [picture for source, picture in usable.items() if source not in SPECIAL]
+    broken = [picture for picture in pictures if picture.error]
+    body += [
+        _grid(thumbs, shown) if usable else _NO_PICTURES,
+        _broken(broken),
+        _left_out((total or 0) - len(pictures)),
+    ]
     if hero is not None:
         body.append(specimens.options(thumbs, hero))
-    body += specimens.samples(thumbs, usable)
-    body.append(
-        "<footer><p>Every picture on this page was resized, signed and cached by thumbproxy. "
-        "Reload: they come from the cache.</p></footer>"
-    )
-    return _document("thumbproxy gallery", "\n".join(body))
+        body += specimens.samples(thumbs, usable)
+        body.append(_FOOTER)
+    return _document("thumbproxy gallery", "\n".join(part for part in body if part))
 
 
 def _document(title: str, body: str) -> str:
@@ -97,10 +107,10 @@ def _address(thumbs: Thumbnails, picture: Picture) -> str:
     wanted: dict[str, Any] = {"width": 1280, "height": 720, "fit": "cover"}
     url = thumbs.url(picture.source, format="webp", version=picture.version, **wanted)
     call = (
-        f'thumbs.url(<b class="source">{escape(_quoted(picture.source))}</b>, '
-        f'<b class="options">width=1280, height=720, fit="cover",\n'
-        f"           version={escape(_quoted(picture.version))}</b>, "
-        f'<b class="format">format="webp"</b>)'
+        f'thumbs.url(\n    <b class="source">{escape(_quoted(picture.source))}</b>,\n'
+        '    <b class="options">width=1280, height=720, fit="cover",\n'
+        f"    version={escape(_quoted(picture.version))}</b>,\n"
+        '    <b class="format">format="webp"</b>,\n)'
     )
     front, options, signature, format = _parts(url)
     address = (
@@ -112,8 +122,8 @@ def _address(thumbs: Thumbnails, picture: Picture) -> str:
         '<p class="lead">A template builds it by pure computation. Nothing is opened, queried or '
         "looked up until a browser asks for the picture.</p>"
         f'<pre><code>{call}</code></pre><p class="url"><a href="{escape(url)}">{address}</a></p>'
-        '<ul class="legend"><li class="source">source<li class="options">options'
-        '<li class="signature">signature<li class="format">format</ul></section>'
+        '<ul class="legend"><li class="source">source</li><li class="options">options</li>'
+        '<li class="signature">signature</li><li class="format">format</li></ul></section>'
     )
 
 
@@ -128,34 +138,20 @@ def _parts(url: str) -> tuple[str, str, str, str]:
     return front, options, signature, format
 
 
-def _grid(thumbs: Thumbnails, pictures: Sequence[Picture], left_out: int) -> str:
+def _grid(thumbs: Thumbnails, pictures: Sequence[Picture]) -> str:
     if not pictures:
-        return (
-            '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF or WebP files '
-            "into the folder and reload this page.</p></section>"
-        )
+        return ""
     few = " few" if len(pictures) <= _FEW else ""
     tiles = "\n".join(_tile(thumbs, picture) for picture in pictures)
-    note = (
-        f'<p class="note">And {left_out} more, which this page leaves out.</p>'
-        if left_out > 0
-        else ""
-    )
     return (
         '<section><h2>Gallery</h2><p class="lead">Each is a <code>&lt;picture&gt;</code> in AVIF, '
         f"WebP and JPEG at {len(_TILE_WIDTHS)} widths; the browser takes what suits it.</p>"
-        f'<div class="grid{few}">\n{tiles}\n</div>{note}</section>'
+        f'<div class="grid{few}">\n{tiles}\n</div></section>'
     )
 
 
 def _tile(thumbs: Thumbnails, picture: Picture) -> str:
-    name = escape(picture.source)
     ratio = min(max(picture.ratio, _SHOWN_RATIO[0]), _SHOWN_RATIO[1])
-    if picture.error:
-        return (
-            f'<figure class="tile broken" style="--r:{ratio:.4f}">'
-            f"<div><b>{name}</b><p>{escape(picture.error)}</p></div></figure>"
-        )
     large = thumbs.url(picture.source, width=2000, height=2000, version=picture.version)
     image = thumbs.picture(
         picture.source,
@@ -166,6 +162,23 @@ def _tile(thumbs: Thumbnails, picture: Picture) -> str:
     )
     return (
         f'<figure class="tile" style="--r:{ratio:.4f}"><a href="{escape(large)}">{image}</a>'
-        f"<figcaption><span>{name}</span>"
+        f"<figcaption><span>{escape(picture.source)}</span>"
         f"<span>{picture.width} &times; {picture.height}</span></figcaption></figure>"
     )
+
+
+def _broken(pictures: Sequence[Picture]) -> str:
+    """The files that cannot be shown, as a list below the grid: a name and a reason each."""
+    if not pictures:
+        return ""
+    items = "\n".join(
+        f"<li><b>{escape(picture.source)}</b> <span>{escape(picture.error)}</span></li>"
+        for picture in pictures
+    )
+    return f'<section class="broken"><h3>Not shown</h3><ul>\n{items}\n</ul></section>'
+
+
+def _left_out(count: int) -> str:
+    if count <= 0:
+        return ""
+    return f'<section class="note"><p>And {count} more, which this page leaves out.</p></section>'

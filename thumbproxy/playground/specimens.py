@@ -45,18 +45,20 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
         ),
     ),
     (
-        "Weight",
-        "The same detail at two qualities, and in four formats. Open one to see its bytes.",
+        "Quality and format",
+        "A JPEG at a low and at the usual quality, then WebP, AVIF and GIF. How many bytes each "
+        "takes is in the <code>Content-Length</code> of its response: open the network panel of "
+        "the browser's developer tools.",
         (
-            ("very little", {"width": 480, "quality": 20, "format": "jpg"}),
-            ("the usual", {"width": 480, "quality": 80, "format": "jpg"}),
+            ("low quality", {"width": 480, "quality": 20, "format": "jpg"}),
+            ("the usual quality", {"width": 480, "quality": 80, "format": "jpg"}),
             ("for nearly every browser", {"width": 480, "format": "webp"}),
-            ("smallest, for newer browsers", {"width": 480, "format": "avif"}),
+            ("for newer browsers", {"width": 480, "format": "avif"}),
             ("256 colours, if you must", {"width": 480, "format": "gif"}),
         ),
     ),
 )
-_STAGES = {"Fit": "boxed", "Weight": "wide"}
+_STAGES = {"Fit": "boxed", "Quality and format": "wide"}
 _CHART_WIDTHS = (480, 300, 180, 110)
 
 
