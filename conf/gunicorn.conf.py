@@ -16,6 +16,8 @@ bind = "127.0.0.1:8080"
 # that gunicorn itself reads.
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
+# So that thumbproxy shares the cores out among them.
+os.environ.setdefault("THUMBPROXY_WORKERS", str(workers))
 # Most of them wait: for an origin, for another request's render, or for a slow client.
 threads = 16
 

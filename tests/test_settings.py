@@ -92,7 +92,7 @@ def test_relative_paths_of_a_file_begin_where_it_is(tmp_path: Path) -> None:
 def test_a_key_below_the_wrong_heading_is_explained_and_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "thumbproxy.toml"
     file.write_text(f'[origins]\n"" = "/srv"\nkeys = ["{KEY}"]\n')
-    (fault,) = faults(file)
+    fault = faults(file)[0]
     assert "'keys' is a setting and belongs above [origins]" in fault
     assert KEY not in fault
 
@@ -114,6 +114,18 @@ def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) ->
     ):
         assert part in found
     assert "tiny!" not in found, "secrets are not shown"
+    assert "none given" not in found
+
+
+def test_a_missing_key_is_told_with_the_other_faults() -> None:
+    assert len(faults(None, {"THUMBPROXY_THREADS": "0"})) == 2
+    assert len(faults(threads=0)) == 2
+
+
+def test_values_are_brought_to_one_form() -> None:
+    settings = Settings(keys=[KEY], origins={"m/": "/srv"})  # type: ignore[arg-type, dict-item]
+    assert settings.keys == (KEY,)
+    assert settings.origins == {"m/": OriginSetting("/srv")}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +143,7 @@ def test_keys_that_protect_nothing_are_refused_with_the_remedy(keys: Any) -> Non
      {"upstream": "http://user:pw@x"}, {"upstream": "http://x/?q"}, {"memcached": ["nohost"]},
      {"memcached": "a:1"}, {"allow_networks": ["10.0.0.1/8"]}, {"bind": "8080"},
      {"auto_formats": ["jpg"]}, {"origins": {"a": 5}}, {"origins": {"a": {"path": "/"}}},
+     {"origins": {"a": {"location": 5}}},
      {"quality_jpg": True}, {"max_output_side": 0}],
 )  # fmt: skip
 def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
@@ -181,8 +194,10 @@ def test_middleware_reports_faults_at_once(tmp_path: Path) -> None:
     text = "\n".join(refused.value.faults)
     assert "cache_dir" in text
     assert "absent" in text
-    with pytest.raises(SettingsError, match="no such setting"):
+    with pytest.raises(SettingsError, match="did you mean cache_dir"):
         ThumbProxy(app, keys=[KEY], cachedir="/x")
+    with pytest.raises(SettingsError, match="5 is no origin"):
+        ThumbProxy(app, keys=[KEY], origins={"": 5})  # type: ignore[dict-item]
     with pytest.raises(SettingsError, match="keygen"):
         ThumbProxy(app)
 

@@ -123,7 +123,16 @@ def test_a_bad_source_is_a_value_error() -> None:
     assert issubclass(BadSource, ValueError)
 
 
-@pytest.mark.parametrize("preset", [{"widht": 4}, "w_x", {"width": 0}])
+def test_picture_takes_the_box_of_a_preset_and_not_its_format() -> None:
+    html = THUMBS.picture("a.jpg", "card", widths=[200])
+    assert "w_200,h_150,fit_cover" in html
+    assert 'type="image/avif"' in html
+    assert "w_1,h_1,fit_cover" in THUMBS.srcset("a.jpg", "card", widths=[1])
+
+
+@pytest.mark.parametrize(
+    "preset", [{"widht": 4}, "w_x", {"width": 0}, {"width": 9999}, {"format": "bmp"}]
+)
 def test_a_bad_preset_is_found_at_once(preset: object) -> None:
     with pytest.raises(BadOptions):
         Thumbnails(keys=[KEY], presets={"bad": preset})  # type: ignore[dict-item]

@@ -153,7 +153,11 @@ def _mounted(origin: OriginLike, settings: Settings) -> Origin:
         origin = _origin_of(origin, settings)
     if isinstance(origin, Folder):
         _check_folder(origin)
-    return origin if isinstance(origin, Origin) else WsgiOrigin(origin)
+    if isinstance(origin, Origin):
+        return origin
+    if not callable(origin):
+        raise SettingsError([f"origins: {origin!r} is no origin, application, folder or URL."])
+    return WsgiOrigin(origin)
 
 
 def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:

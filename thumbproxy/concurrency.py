@@ -94,10 +94,11 @@ class BoundedPool:
         """The result of `work`. Raises what it raises; Overloaded at once when the queue is full,
         or when it could not begin before the deadline; TooSlow when it did not end before it."""
         with self._lock:
+            pool = self._pool()
             if self._admitted >= self._size + self._queue:
                 raise Overloaded(log=f"{self._queue} renders wait already")
+            future = pool.submit(work)
             self._admitted += 1
-            future = self._pool().submit(work)
         future.add_done_callback(self._leave)
         finished, _ = wait([future], deadline.remaining)
         if finished:
@@ -111,7 +112,7 @@ class BoundedPool:
         pid = os.getpid()
         if self._threads is None or self._threads[0] != pid:
             self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="render")
-            self._admitted = 1
+            self._admitted = 0
         return self._threads[1]
 
     def _leave(self, future: Future[Any]) -> None:

@@ -22,8 +22,8 @@ class Format(Enum):
         self.has_alpha = extension != "jpg"
 
 
-# The encoders' defaults: as sharp to the eye as a JPEG of 80, at 70 % (WebP) and 60 % (AVIF) of
-# its bytes.
+# The encoders' defaults, chosen by eye and by size on photos of 720 px: WebP looks like the JPEG at
+# 70 % of its bytes, AVIF is a little softer at 60 %. PNG and GIF know no quality.
 QUALITIES: Mapping[Format, int] = {Format.JPEG: 80, Format.WEBP: 78, Format.AVIF: 50}
 
 

@@ -156,7 +156,8 @@ class Thumbnailer:
             validators=validators,
             deadline=job.deadline.within(self._limits.fetch_seconds),
             limits=self._limits,
-            fresh=known is not None,
+            # A `v_` may be news that a cache before the origin has not heard of.
+            fresh=known is not None or job.request.options.version is not None,
             client=job.client,
         )
         try:
@@ -249,7 +250,7 @@ class Thumbnailer:
             modified=source.record.modified,
             cache_status="fwd=uri-miss",
             timings=(
-                ("fetch", source.seconds),
+                *((("fetch", source.seconds),) if source.seconds else ()),
                 ("render", encoded.render_seconds),
                 ("encode", encoded.encode_seconds),
             ),

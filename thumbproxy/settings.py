@@ -188,7 +188,10 @@ class Settings:
     stale_if_error: int = _setting(_SECONDS, 7 * _DAY, "sent in Cache-Control")
     max_source_bytes: int = _setting(Number(1, 1024 * _MIB), 30 * _MIB, "largest source, bytes")
     max_source_pixels: int = _setting(
-        Number(1, 1_000_000_000), 50_000_000, "largest source, pixels of all frames"
+        # More, and Pillow itself takes the picture for an attack.
+        Number(1, 178_000_000),
+        50_000_000,
+        "largest source, pixels of all frames",
     )
     max_source_side: int = _setting(Number(1, 65_535), 16_384, "longest side of a source")
     max_output_side: int = _setting(Number(1, 16_383), 4_096, "longest side of an output")
@@ -204,7 +207,7 @@ class Settings:
                 object.__setattr__(self, setting.name, value)
             except _REFUSALS as error:
                 faults.append(_fault(setting.name, setting, getattr(self, setting.name), error))
-        if not faults and not self.keys:
+        if self.keys == ():
             faults.append(
                 "keys: none given. `thumbproxy keygen` makes one; put it into THUMBPROXY_KEYS "
                 "or, as a list, into the configuration."
@@ -229,9 +232,14 @@ class Settings:
                 values[entry.name] = _read(entry)
             except SettingsError as error:
                 faults += error.faults
+        try:
+            settings = cls(**values)
+        except SettingsError as error:
+            wrong = {entry.name for entry in said}
+            faults += [fault for fault in error.faults if fault.partition(":")[0] not in wrong]
         if faults:
             raise SettingsError(faults)
-        return cls(**values)
+        return settings
 
     @property
     def limits(self) -> Limits:

@@ -47,8 +47,8 @@ class Thumbnails:
         self._urls = UrlCodec(Signer(keys), prefix=prefix, limits=limits)
         self._base = base_url.rstrip("/")
         self._presets = {name: _keywords(preset) for name, preset in (presets or {}).items()}
-        for preset in self._presets.values():  # a fault is found at start-up, not in a template
-            _options({key: value for key, value in preset.items() if key != "format"})
+        for name in self._presets:  # a fault is found at start-up, not in a template
+            self.url("any", name)
 
     def url(self, source: str, preset: str | None = None, **options: Any) -> str:
         """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
@@ -74,7 +74,7 @@ class Thumbnails:
         candidates = []
         for candidate in widths:
             box = {"width": candidate}
-            if height and width:
+            if height:
                 box["height"] = max(1, round(candidate * height / width))
             # A comma may not end a URL in srcset, nor spaces be in it; ours has neither.
             candidates.append(f"{self.url(source, **{**wanted, **box})} {candidate}w")

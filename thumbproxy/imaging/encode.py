@@ -16,9 +16,6 @@ with contextlib.suppress(ImportError):
     # Registers AVIF with a Pillow that has none of its own (Pillow-SIMD).
     import pillow_avif  # noqa: F401
 
-# Chosen by eye and by size on photos of 720 px: WebP looks like the JPEG at 70 % of its bytes,
-# AVIF is a little softer at 60 %. PNG and GIF know no quality.
-QUALITIES: Mapping[Format, int] = {Format.JPEG: 80, Format.WEBP: 78, Format.AVIF: 50}
 # CPU ms and KB of a photo of 720 px, the mean of eight. A rendition is made once and sent often,
 # so a few ms for 4 % fewer bytes are well spent, but not 40.
 _AVIF_SPEED = 9  # 17 ms, 41 KB; 8: 60 ms, 39 KB

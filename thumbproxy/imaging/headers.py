@@ -246,9 +246,9 @@ def _webp(source: bytes) -> Header:
         kind, length = struct.unpack_from("<4sI", source, at)
         body = at + 8
         if kind == b"VP8X" and not width:
-            flags, right, bottom = source[body], source[body + 4 : body + 7], source[body + 7 :]
-            width = int.from_bytes(right, "little") + 1
-            height = int.from_bytes(bottom[:3], "little") + 1
+            flags = source[body]
+            width = int.from_bytes(source[body + 4 : body + 7], "little") + 1
+            height = int.from_bytes(source[body + 7 : body + 10], "little") + 1
             has_alpha = bool(flags & 0x10)
         elif kind == b"VP8 " and not width:
             width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", source, body + 6))

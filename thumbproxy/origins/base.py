@@ -52,7 +52,6 @@ class Fetched:
 
 
 @runtime_checkable
-@runtime_checkable
 class Origin(Protocol):
     """Where sources come from. Used by many threads at once.
 
