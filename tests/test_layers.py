@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors
-    media  limits
+    media  limits  kinds
     options  signing
     urls  freshness  connections
     negotiate  responses  settings  thumbnails

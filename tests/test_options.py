@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
-from thumbproxy.options import COMPASS, OPTIONS, Options
+from thumbproxy.options import OPTIONS, Options
 
 fractions = st.integers(0, 1_000_000).map(lambda millionths: millionths / 1_000_000)
 pixels = st.integers(0, 65_535)

@@ -10,209 +10,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.kinds import Box, Choice, Color, Flag, Gravity, Number, Pattern, Spelled, shortest
 from thumbproxy.limits import Limits
-
-COMPASS = {
-    "c": (0.5, 0.5), "n": (0.5, 0.0), "ne": (1.0, 0.0), "e": (1.0, 0.5), "se": (1.0, 1.0),
-    "s": (0.5, 1.0), "sw": (0.0, 1.0), "w": (0.0, 0.5), "nw": (0.0, 0.0),
-}  # fmt: skip
-
-
-class Kind(Protocol):
-    """A kind of value. `read` and `check` raise ValueError when a value is not allowed."""
-
-    @property
-    def allowed(self) -> str: ...
-    def read(self, text: str) -> Any: ...
-    def check(self, value: Any) -> Any: ...
-    def write(self, value: Any) -> str: ...
-
-
-def _digits(text: str) -> str:
-    # int() and float() also take signs, spaces, underscores, exponents and Arabic digits.
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}", text):
-        raise ValueError
-    return text
-
-
-def _shortest(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number from `low` to `high` with at most `places` decimals."""
-
-    low: int
-    high: int
-    places: int = 0
-
-    @property
-    def allowed(self) -> str:
-        form = f"a number with at most {self.places} decimals" if self.places else "a whole number"
-        return f"{form} from {self.low} to {self.high}"
-
-    def read(self, text: str) -> float:
-        return self.check(float(_digits(text)))
-
-    def check(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError
-        if not self.low <= value <= self.high or round(value, self.places) != value:
-            raise ValueError
-        return int(value) if value == int(value) else value
-
-    def write(self, value: float) -> str:
-        return _shortest(value)
-
-
-@dataclass(frozen=True)
-class Choice:
-    values: tuple[Any, ...]
-
-    @property
-    def allowed(self) -> str:
-        return "one of " + ", ".join(map(str, self.values))
-
-    def read(self, text: str) -> Any:
-        by_text = {str(value): value for value in self.values}
-        if text not in by_text:
-            raise ValueError
-        return by_text[text]
-
-    def check(self, value: Any) -> Any:
-        if isinstance(value, bool) or value not in self.values:
-            raise ValueError
-        return value
-
-    def write(self, value: Any) -> str:
-        return str(value)
-
-
-class Flag:
-    allowed = "no value: the key alone turns it on"
-
-    def read(self, text: str) -> bool:
-        if text:
-            raise ValueError
-        return True
-
-    def check(self, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValueError
-        return value
-
-    def write(self, value: bool) -> str:
-        return ""
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Text of one form. A whole number is taken as its text: a version often is one."""
-
-    regex: str
-    allowed: str
-
-    def read(self, text: str) -> str:
-        return self.check(text)
-
-    def check(self, value: Any) -> str:
-        text = str(value) if type(value) is int else value
-        if not isinstance(text, str) or not re.fullmatch(self.regex, text):
-            raise ValueError
-        return text
-
-    def write(self, value: str) -> str:
-        return value
-
-
-class Color:
-    allowed = "rrggbb or rrggbbaa, hexadecimal"
-
-    def read(self, text: str) -> str:
-        return self.check(text)
-
-    def check(self, value: Any) -> str:
-        value = value.removeprefix("#") if isinstance(value, str) else value
-        if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", value):
-            raise ValueError
-        return value.lower().removesuffix("ff") if len(value) == 8 else value.lower()
-
-    def write(self, value: str) -> str:
-        return value
-
-
-def _fraction(value: float) -> float:
-    value = round(float(value), 6)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
-
-
-class Box:
-    """x, y, width, height: an int is pixels, a float a fraction of the picture's side.
-
-    The fraction 1 is written `1.0`, because `1` is one pixel.
-    """
-
-    allowed = "XxYxWxH in pixels or in fractions 0..1 with a dot, inside the picture"
-
-    def read(self, text: str) -> tuple[float, ...]:
-        numbers = [_digits(part) for part in text.split("x")]
-        return self.check(tuple(float(n) if "." in n else int(n) for n in numbers))
-
-    def check(self, value: Any) -> tuple[float, ...]:
-        x, y, width, height = (self._side(number) for number in value)
-        if not width or not height:
-            raise ValueError
-        for start, length in ((x, width), (y, height)):
-            if isinstance(length, float) and isinstance(start, float) and start + length > 1.000001:
-                raise ValueError
-            if isinstance(start, float) and start >= 1:
-                raise ValueError
-        return (x, y, width, height)
-
-    def _side(self, number: Any) -> float:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueError
-        if isinstance(number, int):
-            if not 0 <= number <= 65_535:
-                raise ValueError
-            return number
-        return _fraction(number) or 0
-
-    def write(self, value: tuple[float, ...]) -> str:
-        return "x".join("1.0" if n == 1 and isinstance(n, float) else _shortest(n) for n in value)
-
-
-class Gravity:
-    allowed = f"one of {', '.join(COMPASS)}, or a focal point like 0.31x0.7 in fractions 0..1"
-
-    def read(self, text: str) -> str | tuple[float, float]:
-        if text in COMPASS:
-            return text
-        x, y = text.split("x")
-        return self.check((float(_digits(x)), float(_digits(y))))
-
-    def check(self, value: Any) -> str | tuple[float, float]:
-        if isinstance(value, str):
-            if value not in COMPASS:
-                raise ValueError
-            return value
-        x, y = value
-        return (_fraction(x), _fraction(y))
-
-    def write(self, value: str | tuple[float, float]) -> str:
-        return value if isinstance(value, str) else "x".join(map(_shortest, value))
 
 
 class Option(NamedTuple):
     key: str
     field: str
-    kind: Kind
+    kind: Spelled
     meaning: str
 
 
@@ -312,7 +120,7 @@ class Options:
             if side is not None and side * self.dpr > limits.output_side:
                 times = " times dpr" if self.dpr != 1 else ""
                 raise BadOptions(
-                    f"{key}{times} is {_shortest(side * self.dpr)}; "
+                    f"{key}{times} is {shortest(side * self.dpr)}; "
                     f"at most {limits.output_side} pixels are allowed."
                 )
 

@@ -6,7 +6,6 @@ The fields of `Settings` are the schema: name, kind of value, default and meanin
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import SettingsError
+from thumbproxy.kinds import Choice, Kind, ListOf, Network, Number, Pattern, Refusal, Switch
 from thumbproxy.limits import Limits
 from thumbproxy.media import QUALITIES, Format
-from thumbproxy.options import Choice, Kind, Number, Pattern
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
@@ -32,10 +31,6 @@ _REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
 
 _MIB = 1024 * 1024
 _DAY = 86_400
-
-
-class Refusal(ValueError):
-    """Why a value is refused, where its kind knows more than what it takes. Shows no secret."""
 
 
 class OriginSetting(NamedTuple):
@@ -62,48 +57,6 @@ class Key:
         if value in EXAMPLE_KEYS:
             raise Refusal("this key is an example of the documentation, which everyone can read")
         return value
-
-
-class Switch:
-    allowed = "true or false"
-    _words: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
-
-    def read(self, text: str) -> bool:
-        return self._words[text.lower()]
-
-    def check(self, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError
-        return value
-
-
-class Network:
-    allowed = "a network like 10.0.0.0/8"
-
-    def read(self, text: str) -> str:
-        return self.check(text)
-
-    def check(self, value: Any) -> str:
-        return str(ipaddress.ip_network(value))
-
-
-@dataclass(frozen=True)
-class ListOf:
-    """Several values of a kind; separated by commas where they are text."""
-
-    kind: Any
-
-    @property
-    def allowed(self) -> str:
-        return f"a list, each {self.kind.allowed}"
-
-    def read(self, text: str) -> tuple[Any, ...]:
-        return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
-
-    def check(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str):
-            raise Refusal("one text is not a list")
-        return tuple(self.kind.check(item) for item in value)
 
 
 class OriginTable:

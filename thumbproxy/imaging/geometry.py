@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import ImageInfo
-from thumbproxy.options import COMPASS, Options
+from thumbproxy.options import Options
 
 Size = tuple[int, int]
 
