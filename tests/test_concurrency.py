@@ -91,6 +91,13 @@ def test_what_has_landed_is_done_anew() -> None:
     assert flights.do("key", lambda: "second", Deadline(1)) == ("second", False)
 
 
+def test_what_has_failed_is_done_anew() -> None:
+    flights = Flights()
+    with pytest.raises(RuntimeError):
+        flights.do("key", Held(RuntimeError()).at_once, Deadline(1))
+    assert flights.do("key", lambda: "second", Deadline(1)) == ("second", False)
+
+
 def test_different_keys_do_not_wait_for_each_other() -> None:
     flights, work = Flights(), Held()
     with ThreadPoolExecutor(1) as pool:

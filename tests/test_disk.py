@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -127,8 +128,10 @@ def test_an_empty_file_is_no_picture(disk: DiskCache, root: Path) -> None:
     assert disk.record(SOURCE) is None
 
 
-def test_names_that_no_file_can_have_are_not_kept(disk: DiskCache, root: Path) -> None:
-    """Too long, or taken by another source's rendition: no error, and nothing left."""
+def test_names_that_no_file_can_have_are_not_kept(
+    disk: DiskCache, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too long, or taken by another source's rendition: no error, no word, and nothing left."""
     deep = "/".join(["d" * 250] * 20)
     for source in (deep, f"{SOURCE}/w_1.{'S' * 22}.webp/x.jpg"):
         taken = disk.set_record(SOURCE, record())
@@ -139,6 +142,51 @@ def test_names_that_no_file_can_have_are_not_kept(disk: DiskCache, root: Path) -
         assert disk.record(source) is None or disk.record(source) == stands
         disk.delete(source)
     assert list((root / "tmp").iterdir()) == []
+    assert caplog.messages == [], "the disk itself is well"
+
+
+def test_a_purge_without_a_record_removes_all_the_same(disk: DiskCache, root: Path) -> None:
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    disk.set(request(2), stands, rendition(), public=False)
+    (root / "private" / SOURCE / ".source").unlink()
+    disk.delete(SOURCE)
+    assert files(root) == set()
+
+
+def test_no_descriptor_stays_open(disk: DiskCache) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    stands = disk.set_record(SOURCE, record())
+    disk.set_original(stands, b"bytes")
+    disk.set(request(1), stands, rendition(), public=True)
+    disk.get(request(1), None, public=True)
+    disk.original(stands)
+    disk.delete(SOURCE)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_rendition_is_on_the_disk_before_it_has_its_name(
+    disk: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut leaves names of files that are not whole."""
+    stands = disk.set_record(SOURCE, record())
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(fd: int) -> None:
+        calls.append("fsync")
+        fsync(fd)
+
+    def noted_rename(old: str, new: str) -> None:
+        calls.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr("thumbproxy.caches.disk.os.fsync", noted_fsync)
+    monkeypatch.setattr("thumbproxy.caches.disk.os.rename", noted_rename)
+    assert disk.set(request(1), stands, rendition(), public=True)
+    # The first rename can find that the folder is not there yet.
+    assert list(dict.fromkeys(calls)) == ["fsync", "rename"]
+    assert calls.count("fsync") == 1
 
 
 def test_a_cache_that_is_emptied_under_us_fills_again(disk: DiskCache, root: Path) -> None:
@@ -159,13 +207,27 @@ def test_what_killed_writers_left_is_gone_after_a_start(disk: DiskCache, root: P
     host = os.uname().nodename
     stray = root / "tmp" / f"{host}-{gone.pid}-0"
     living = root / "tmp" / f"{host}-{os.getpid()}-999"
-    elsewhere = root / "tmp" / "other-host-1-0"
+    elsewhere = root / "tmp" / f"other-host-{gone.pid}-0"
     for path in (stray, living, elsewhere):
         path.write_bytes(b"half")
     disk.prepare()
     assert not stray.exists()
     assert living.exists()
     assert elsewhere.exists()
+
+
+def test_what_nobody_has_written_to_for_long_is_gone_after_a_start(
+    disk: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its writer lives cannot be told of another host, or of a process id used again."""
+    names = {f"{os.uname().nodename}-{os.getpid()}-999", "other-host-1-0"}
+    for name in names:
+        (root / "tmp" / name).write_bytes(b"half")
+    disk.prepare()
+    assert {path.name for path in (root / "tmp").iterdir()} == names
+    monkeypatch.setattr("thumbproxy.caches.disk._STRAY_SECONDS", -1)
+    disk.prepare()
+    assert list((root / "tmp").iterdir()) == []
 
 
 def limited_to(bytes_per_file: int) -> None:
@@ -206,6 +268,33 @@ def test_a_holder_that_is_stopped_blocks_nobody_for_ever(
     with disk._locked(SOURCE):
         assert not disk.set(request(1), stands, rendition(), public=True)
     assert disk.set(request(1), stands, rendition(), public=True)
+
+
+def test_a_lock_that_is_held_is_waited_for(
+    disk: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands = disk.set_record(SOURCE, record())
+    held, waiting, sleep = threading.Event(), threading.Event(), time.sleep
+
+    def hold() -> None:
+        with disk._locked(SOURCE):
+            held.set()
+            waiting.wait(10)
+
+    def noted_sleep(seconds: float) -> None:
+        waiting.set()
+        sleep(seconds)
+
+    monkeypatch.setattr("thumbproxy.caches.disk.time.sleep", noted_sleep)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(10)
+        assert disk.set(request(1), stands, rendition(), public=True)
+        assert waiting.is_set()
+    finally:
+        waiting.set()
+        holder.join()
 
 
 def test_locks_die_with_their_holder(disk: DiskCache, root: Path) -> None:

@@ -24,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("http")
     photos = root / "photos"
     photos.mkdir()
+    (photos / "sub").mkdir()
     good = jpeg(600, 400)
     for name, body in {
         "good.jpg": good,

@@ -117,6 +117,11 @@ def test_alpha_is_kept_or_shown_on_the_background(
     assert pixel(image, 5, 15)[:3] == pytest.approx(RED, abs=3)
 
 
+def test_grey_with_alpha_is_shown_on_the_background_too() -> None:
+    clear_black = encoded(Image.new("LA", (40, 30), (0, 0)), "PNG")
+    assert pixel(rendered(clear_black, "_", Format.JPEG).convert("RGB"), 5, 5) == WHITE
+
+
 def test_gif_keeps_full_transparency() -> None:
     image = rendered(half_clear(), "w_40", Format.GIF).convert("RGBA")
     assert pixel(image, 5, 15) == (*RED, 255)
@@ -141,6 +146,12 @@ def test_pad_fills_with_background_white_or_nothing(
     image = rendered(source, options, format)
     assert image.size == (60, 60)
     assert pixel(image, 30, 2) == pytest.approx(edge, abs=3)
+
+
+def test_pad_around_a_picture_with_alpha_shows_the_picture() -> None:
+    image = rendered(half_clear(), "w_60,h_60,fit_pad")
+    assert pixel(image, 10, 30) == (*RED, 255)
+    assert pixel(image, 50, 30)[3] == 0
 
 
 def test_pad_places_the_picture_where_gravity_says() -> None:

@@ -45,6 +45,7 @@ def planned(
         ((400, 300), "w_800,up", (800, 600)),
         ((400, 300), "up", (400, 300)),
         ((400, 300), "w_100,dpr_2", (200, 150)),
+        ((400, 300), "h_100,dpr_2", (267, 200)),
         ((400, 300), "w_33,dpr_1.5", (50, 37)),
         ((1000, 1), "w_10", (10, 1)),
         ((1, 1000), "h_10", (1, 10)),
@@ -101,6 +102,12 @@ def test_cover_keeps_the_focal_point_as_near_the_middle_as_it_can(
     assert found == pytest.approx(box)
 
 
+@pytest.mark.parametrize(("gravity", "top"), [("n", 0), ("c", 50), ("s", 100)])
+def test_cover_cuts_a_tall_picture_above_and_below(gravity: str, top: int) -> None:
+    found = planned(300, 400, f"w_150,h_150,fit_cover,g_{gravity}").box
+    assert found == pytest.approx((0, top, 300, top + 300))
+
+
 def test_a_focal_point_counts_within_the_crop() -> None:
     found = planned(400, 300, "crop_200x0x200x100,w_50,h_50,fit_cover,g_0x0").box
     assert found == pytest.approx((200, 0, 300, 100))
@@ -121,6 +128,21 @@ def test_pad_places_the_picture_by_gravity(gravity: str, offset: tuple[int, int]
     assert numbers.canvas == (200, 200)
     assert numbers.size == (200, 150)
     assert numbers.offset == offset
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "size", "offset"),
+    [
+        ((300, 400), "w_200,h_200", (150, 200), (25, 0)),
+        ((400, 300), "w_800,h_800", (400, 300), (200, 250)),
+        ((400, 300), "w_800,h_800,up", (800, 600), (0, 100)),
+    ],
+)
+def test_pad_enlarges_the_canvas_but_the_picture_only_if_asked(
+    source: tuple[int, int], options: str, size: tuple[int, int], offset: tuple[int, int]
+) -> None:
+    numbers = planned(*source, f"{options},fit_pad")
+    assert (numbers.size, numbers.offset) == (size, offset)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,18 @@ HOLED = PICTURE.convert("RGBA")
 HOLED.putalpha(Image.linear_gradient("L").resize(HOLED.size).point(lambda v: 255 * (v > 99)))
 FRAMES = [quadrants(40, 30).rotate(30 * n) for n in range(3)]
 ANIMATED = {"save_all": True, "append_images": FRAMES[1:], "duration": 50}
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
+
+
+def with_prefixed_exif(webp: bytes) -> bytes:
+    """The WebP with the six bytes before its EXIF block that only JPEG asks for.
+
+    Some programs write them all the same; Pillow takes them away.
+    """
+    start = webp.index(b"EXIF")
+    block = b"Exif\0\0" + webp[start + 8 :]
+    chunks = webp[8:start] + b"EXIF" + struct.pack("<I", len(block)) + block
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
 def read(source: bytes, limits: Limits = LIMITS) -> Header:
@@ -69,6 +81,14 @@ def test_size_format_and_alpha_are_told(source: bytes, format: Format, has_alpha
     assert (header.frames, header.orientation) == (1, 1)
 
 
+def test_only_blocks_up_to_its_end_are_frames_of_a_gif() -> None:
+    """What looks like a block in the colour table is none; nor is what follows the end."""
+    source = encoded(Image.linear_gradient("L").convert("P"), "GIF")
+    blocks = source[13 + 3 * 256 :]
+    assert read(source).frames == 1
+    assert read(source + blocks).frames == 1
+
+
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_frames_are_counted(format: str) -> None:
     assert read(encoded(FRAMES[0], format, **ANIMATED)).frames == 3
@@ -87,12 +107,24 @@ def test_the_size_is_upright_in_every_format_that_has_exif(turn: int, order: str
         with_segment(encoded(PICTURE), 0xE1, b"Exif\0\0" + block),
         with_chunk(encoded(PICTURE, "PNG"), b"eXIf", block),
         encoded(PICTURE, "WEBP", exif=block),
-        encoded(PICTURE, "WEBP", exif=b"Exif\0\0" + block),
+        with_prefixed_exif(encoded(PICTURE, "WEBP", exif=block)),
     ]
     for source in sources:
         info = read(source).info
         assert info.orientation == turn
         assert (info.width, info.height) == ((47, 81) if turn >= 5 else (81, 47))
+
+
+def test_a_preview_within_the_exif_block_is_not_the_picture() -> None:
+    preview = encoded(quadrants(20, 10))
+    header = read(with_segment(encoded(PICTURE), 0xE1, b"Exif\0\0" + exif(6) + preview))
+    assert (header.width, header.height, header.orientation) == (81, 47, 6)
+
+
+def test_xmp_has_the_marker_of_exif_and_does_not_hide_it() -> None:
+    plain = encoded(PICTURE)
+    assert read(turned(with_segment(plain, 0xE1, XMP), 6)).orientation == 6
+    assert read(with_segment(turned(plain, 6), 0xE1, XMP)).orientation == 6
 
 
 @pytest.mark.parametrize(
@@ -125,6 +157,11 @@ def test_no_exif_block_raises(block: bytes) -> None:
 def test_a_profile_in_several_segments_is_put_together() -> None:
     profile = bytes(n % 251 for n in range(150_000))
     assert read(encoded(PICTURE, icc_profile=profile)).icc == profile
+
+
+def test_other_segments_with_the_marker_of_a_profile_are_none() -> None:
+    """Cameras list the further pictures of a file in one of them."""
+    assert read(with_segment(encoded(PICTURE), 0xE2, b"MPF\0" + bytes(40))).icc == b""
 
 
 def test_stray_bytes_and_fill_bytes_between_segments_are_skipped() -> None:
@@ -213,6 +250,20 @@ def test_a_jpeg_with_scans_without_end_is_refused() -> None:
     scan = source[source.rindex(b"\xff\xda") : -2]
     with pytest.raises(BrokenImage, match="scans"):
         read(source[:-2] + scan * MOST_SCANS + source[-2:])
+
+
+def test_a_jpeg_that_is_not_progressive_can_have_scans_without_end_too() -> None:
+    source = encoded(landscape(64, 64))
+    start = source.index(b"\xff\xda")
+    # one component of three, and of it everything
+    scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 63, 0)
+    with pytest.raises(BrokenImage, match="scans"):
+        read(source[:start] + scan * (MOST_SCANS + 1) + source[-2:])
+
+
+def test_what_looks_like_scans_in_a_segment_does_not_count() -> None:
+    looks = b"\xff\xda" * (MOST_SCANS + 10)
+    assert read(with_segment(encoded(PICTURE), 0xEB, looks)).width == 81
 
 
 @pytest.mark.parametrize(

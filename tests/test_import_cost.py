@@ -25,7 +25,7 @@ HEAVY = (
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after `code`."""
     code += "\nimport sys; print(*sys.modules)"
-    command = [sys.executable, "-I", "-W", "error", "-c", code]
+    command = [sys.executable, "-P", "-W", "error", "-c", code]
     return set(subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
 
 

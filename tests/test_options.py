@@ -112,8 +112,9 @@ def test_what_is_not_allowed_is_refused_with_what_is(text: str, part: str) -> No
 @pytest.mark.parametrize(
     "wrong",
     [{"width": True}, {"width": "400"}, {"width": 1.5}, {"enlarge": 1}, {"fit": None, "width": 0},
-     {"gravity": (2, 0)}, {"gravity": 5}, {"crop": (1, 2, 3)}, {"crop": 7}, {"background": 0xFFF},
-     {"version": ""}, {"rotate": False}, {"dpr": float("nan")}, {"dpr": float("inf")}],
+     {"gravity": (2, 0)}, {"gravity": 5}, {"gravity": "north"}, {"crop": (1, 2, 3)}, {"crop": 7},
+     {"background": 0xFFF}, {"version": ""}, {"rotate": False}, {"dpr": float("nan")},
+     {"dpr": float("inf")}],
 )  # fmt: skip
 def test_keywords_are_checked_like_text(wrong: dict[str, object]) -> None:
     with pytest.raises(BadOptions):
@@ -127,6 +128,25 @@ def test_keywords_are_checked_like_text(wrong: dict[str, object]) -> None:
 def test_what_was_probably_meant_is_told(text: str, hint: str) -> None:
     with pytest.raises(BadOptions, match=hint):
         Options.read(text)
+
+
+def test_compass_points_are_where_a_map_has_them() -> None:
+    """As fractions from the left and from the top."""
+    for name, (x, y) in COMPASS.items():
+        assert x == (0.0 if "w" in name else 1.0 if "e" in name else 0.5), name
+        assert y == (0.0 if "n" in name else 1.0 if "s" in name else 0.5), name
+
+
+def test_a_colour_may_begin_with_zeros() -> None:
+    assert str(Options.parse("bg_0000ff")) == "bg_0000ff"
+    assert Options(background="0000ff").background == "0000ff"
+
+
+@pytest.mark.parametrize(
+    "wanted", [Options(crop=(1 / 3, 0, 1 / 3, 1.0)), Options(gravity=(1 / 3, 2 / 3))]
+)
+def test_fractions_are_rounded_to_what_a_url_can_say(wanted: Options) -> None:
+    assert Options.parse(str(wanted)) == wanted
 
 
 def test_what_python_has_at_hand_is_taken() -> None:

@@ -73,6 +73,8 @@ def test_a_picture_has_all_headers() -> None:
         ({"HTTP_IF_NONE_MATCH": '"other"', "HTTP_IF_MODIFIED_SINCE": DATE}, 200),
         ({"HTTP_IF_NONE_MATCH": ETAG, "HTTP_IF_MODIFIED_SINCE": "Tue, 14 Nov 2000 22:13:19 GMT"},
          304),
+        # If-Range is about the Range alone, and no ranges are served
+        ({"HTTP_IF_NONE_MATCH": ETAG, "HTTP_RANGE": "bytes=0-1", "HTTP_IF_RANGE": '"other"'}, 304),
     ],
 )  # fmt: skip
 def test_conditional_requests(headers: dict[str, str], status: int) -> None:

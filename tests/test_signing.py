@@ -21,10 +21,16 @@ def test_anything_else_is_no_signature(signature: str) -> None:
     assert not Signer([NEW]).verify("x", signature)
 
 
-@pytest.mark.parametrize("keys", [[], ["short"], [NEW, "x" * 15], "one string is not a list"])
+@pytest.mark.parametrize("keys", [[], ["short"], [NEW, "x" * 15]])
 def test_keys_that_protect_nothing_are_refused(keys: list[str]) -> None:
     with pytest.raises(ValueError, match="key"):
         Signer(keys)
+
+
+def test_one_string_is_not_a_list_of_keys() -> None:
+    """Each of its characters would be a key."""
+    with pytest.raises(ValueError, match="must be a list"):
+        Signer("one string is not a list")
 
 
 def test_sixteen_bytes_of_utf8_are_enough() -> None:

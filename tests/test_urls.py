@@ -134,6 +134,7 @@ def test_text_that_is_not_unicode_is_refused(text: str) -> None:
         ("a/./b", "dot"), (".git/config", "dot"), ("a/.source", "dot"), ("a\\b.jpg", "backslash"),
         ("a\nb.jpg", "control"), ("a\x00.jpg", "control"), ("a\x7f.jpg", "control"),
         ("a\x85.jpg", "control"), ("é" * 128, "255 bytes"),
+        ("a/" + "é" * 128, "255 bytes"), ("a/b/_.AAAAAAAAAAAAAAAAAAAAAA.jpg", "itself"),
         ("a/_.AAAAAAAAAAAAAAAAAAAAAA.jpg", "itself"),
         ("a/w_1.AAAAAAAAAAAAAAAAAAAAAA.auto", "itself"),
         ("a/x.AAAAAAAAAAAAAAAAAAAAAA.json", "itself"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -109,6 +110,29 @@ def test_a_folder_that_is_gone_is_a_failure_and_its_files_are_not_lost(
     assert folder.fingerprint("cat.jpg") is None
     with pytest.raises(OriginFailed):
         folder.fetch(ask("cat.jpg"))
+
+
+def test_a_file_that_may_not_be_read_is_a_failure_and_is_not_lost(
+    root: Path, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Denied by hand: root, who may run these tests, is denied nothing."""
+
+    def denied(*args: Any, **more: Any) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    folder = Folder(root)
+    with monkeypatch.context() as patched:
+        patched.setattr("thumbproxy.origins.folder.os.open", denied)
+        with pytest.raises(OriginFailed):
+            folder.fetch(ask("cat.jpg"))
+    with monkeypatch.context() as patched:
+        patched.setattr("thumbproxy.origins.folder.os.stat", denied)
+        fingerprint = folder.fingerprint("cat.jpg")
+    assert fingerprint is None
+
+
+def test_the_fingerprint_of_what_is_not_there_is_empty(root: Path) -> None:
+    assert Folder(root).fingerprint("dog.jpg") == ""
 
 
 class Rewritten:
