@@ -34,6 +34,8 @@ wanted_packages() {
         # The tests start real ones, on ports of their own.
         command -v memcached >/dev/null || [ -x /usr/bin/memcached ] || echo memcached
         [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
+        # A certificate for origins over TLS.
+        command -v openssl >/dev/null || echo openssl
     fi
 }
 

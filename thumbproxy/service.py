@@ -150,7 +150,8 @@ class Thumbnailer:
 
     def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
         """Ask the origin: for the bytes if the validators are empty, else for news."""
-        began, name = self._clock(), job.request.source
+        name = job.request.source
+        began, started = self._clock(), time.monotonic()
         question = FetchRequest(
             path=job.path,
             validators=validators,
@@ -165,7 +166,7 @@ class Thumbnailer:
         except SourceNotFound:
             self._forget(name)
             raise
-        seconds = self._clock() - began
+        seconds = time.monotonic() - started  # the clock may be set meanwhile
         record = self._record(job, known, fetched, began)
         if not fetched.storable:
             if known is not None:

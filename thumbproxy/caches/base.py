@@ -102,8 +102,6 @@ class Cache(Protocol):
     `public` says that the rendition may be served by anyone, at any time, without asking.
     """
 
-    name: str
-
     def record(self, source: str) -> SourceRecord | None:
         """The record that stands for a source."""
         ...

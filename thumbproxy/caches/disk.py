@@ -44,8 +44,6 @@ class DiskCache:
     Any number of threads and processes may use one directory. `prepare` makes it.
     """
 
-    name = "disk"
-
     def __init__(self, directory: str) -> None:
         self._public = os.path.join(directory, "public")
         self._private = os.path.join(directory, "private")

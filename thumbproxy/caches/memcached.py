@@ -45,8 +45,6 @@ class MemcachedCache:
     namespace  keeps caches of one secret apart
     """
 
-    name = "memcached"
-
     def __init__(self, servers: Sequence[str], *, secret: str, namespace: str = "") -> None:
         self._servers = list(servers)
         # Not the secret itself: it signs URLs, and a MAC must not be taken for a signature.
