@@ -50,10 +50,16 @@ def encoded(image: Image.Image, format: str = "JPEG", **parameters: Any) -> byte
 
 
 def opened(body: bytes) -> Image.Image:
-    """The picture in `body`, loaded: a file that is cut short raises here."""
+    """The picture in `body`, loaded: a file that is cut short raises here.
+
+    What a file keeps as a palette or as bits is given in the plain mode that has all of it.
+    """
     image = Image.open(io.BytesIO(body))
     image.load()
-    return image
+    modes = {"P": "RGBA" if "transparency" in image.info else "RGB", "1": "L"}
+    plain = image.convert(modes[image.mode]) if image.mode in modes else image
+    plain.format = image.format
+    return plain
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:

@@ -32,6 +32,8 @@ def record(digit: str = "a", **more: object) -> SourceRecord:
         "size": 5,
         "width": 30,
         "height": 20,
+        "frames": 1,
+        "has_alpha": False,
         "validators": Validators('"etag"', "Tue, 14 Nov 2023 22:13:20 GMT"),
         "modified": 1_700_000_000,
         "fetched_at": time.time() - 10,

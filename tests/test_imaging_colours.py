@@ -28,7 +28,10 @@ UPRIGHT = [RED, GREEN, BLUE, WHITE]
 
 
 def rendered(source: bytes, options: str = "_", format: Format = Format.PNG) -> Image.Image:
-    return opened(ENGINE.render(source, Options.read(options), format).body)
+    image = opened(ENGINE.render(source, Options.read(options), format).body)
+    if image.mode == "P":  # how a picture of few colours may be written
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image
 
 
 def pixel(image: Image.Image, x: int, y: int) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded, Encoding, Format
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())
@@ -257,7 +257,7 @@ def test_quality_is_the_options_else_the_configurations() -> None:
         sizes = [len(render(PHOTO_JPEG, f"w_300,q_{q}", format).body) for q in (20, 60, 95)]
         assert sizes == sorted(sizes)
         assert sizes[0] < sizes[1] < sizes[2]
-    engine = PillowEngine(Limits(), {Format.JPEG: 20})
+    engine = PillowEngine(Limits(), Encoding(quality_jpg=20))
     body = engine.render(PHOTO_JPEG, Options(width=300), Format.JPEG).body
     assert body == render(PHOTO_JPEG, "w_300,q_20", Format.JPEG).body
 

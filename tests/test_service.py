@@ -311,10 +311,10 @@ def test_more_work_than_may_wait_is_refused_at_once(
 ) -> None:
     started, go, render = threading.Event(), threading.Event(), PillowEngine.render
 
-    def held(*args: Any) -> Encoded:
+    def held(*args: Any, **more: Any) -> Encoded:
         started.set()
         assert go.wait(10)
-        return render(*args)
+        return render(*args, **more)
 
     monkeypatch.setattr(PillowEngine, "render", held)
     app = make(renders=1, render_queue=0)

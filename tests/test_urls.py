@@ -193,10 +193,18 @@ def test_an_address_that_servers_would_refuse_is_not_built() -> None:
         URLS.build(long, Options(), "jpg")
 
 
-@pytest.mark.parametrize("format", ["json", "jpeg", "JPG", "", "bmp"])
+@pytest.mark.parametrize("format", ["jpeg", "JPG", "", "bmp"])
 def test_unknown_formats_are_not_built(format: str) -> None:
-    with pytest.raises(BadOptions, match="jpg, png, webp, avif, gif, auto"):
+    with pytest.raises(BadOptions, match="jpg, png, webp, avif, gif, json, auto"):
         URLS.build("a.jpg", Options(), format)
+
+
+@pytest.mark.parametrize("format", ["webp", "avif", "png", "gif", "json", "auto"])
+def test_a_jpeg_cannot_be_lossless_and_is_not_built(format: str) -> None:
+    lossless = Options(lossless=True)
+    assert URLS.parse(URLS.build("a.jpg", lossless, format))
+    with pytest.raises(BadOptions, match="webp or png"):
+        URLS.build("a.jpg", lossless, "jpg")
 
 
 def test_all_errors_of_an_address_are_its_own() -> None:

@@ -13,7 +13,10 @@ from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
+from thumbproxy.imaging.info import EXIF_NAMES
 from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.imaging.watermark import Watermark, load_watermark
+from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
 from thumbproxy.ops import Health, not_found
@@ -24,7 +27,7 @@ from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
-from thumbproxy.settings import OriginSetting, Settings, unknown_setting
+from thumbproxy.settings import OriginSetting, Settings, WatermarkSetting, unknown_setting
 from thumbproxy.signing import Signer
 from thumbproxy.upstream import Upstream
 from thumbproxy.urls import UrlCodec
@@ -87,8 +90,11 @@ def application() -> WSGIApp:
 def collaborators(settings: Settings, origins: Mapping[str, OriginLike]) -> dict[str, Any]:
     """What a Middleware works with."""
     limits = settings.limits
-    engine = engine_of(settings, limits)
     faults: list[str] = []
+    try:
+        engine = engine_of(settings, limits)
+    except SettingsError as error:
+        faults, engine = error.faults, PillowEngine(limits)
     disk = _disk(settings, faults)
     mounts = _mounts(settings, origins, faults)
     caches: list[Cache] = [disk] if disk else []
@@ -104,6 +110,7 @@ def collaborators(settings: Settings, origins: Mapping[str, OriginLike]) -> dict
         renders=BoundedPool(settings.renders or os.cpu_count() or 1, settings.render_queue),
         limits=limits,
         source_ttl=settings.source_ttl,
+        avif_pixels=settings.auto_avif_pixels,
     )
     offered = [Format(name) for name in settings.auto_formats if Format(name) in engine.outputs]
     return {
@@ -117,12 +124,33 @@ def collaborators(settings: Settings, origins: Mapping[str, OriginLike]) -> dict
 
 
 def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
-    qualities = {
-        Format.JPEG: settings.quality_jpg,
-        Format.WEBP: settings.quality_webp,
-        Format.AVIF: settings.quality_avif,
-    }
-    return PillowEngine(limits, qualities)
+    """Raises SettingsError."""
+    faults = [
+        f"exif_fields: there is no EXIF field {name!r}."
+        for name in settings.exif_fields
+        if name not in EXIF_NAMES
+    ]
+    watermarks = {}
+    for name, setting in settings.watermarks.items():
+        try:
+            watermarks[name] = _watermark(setting)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            faults.append(f"watermarks: {setting.image!r} for {name!r} cannot be used: {why}")
+    if faults:
+        raise SettingsError(faults)
+    return PillowEngine(limits, settings.encoding, watermarks, settings.exif_fields)
+
+
+def _watermark(setting: WatermarkSetting) -> Watermark:
+    position = setting.position
+    return load_watermark(
+        str(Path(setting.image).expanduser()),
+        position=COMPASS.get(position, COMPASS["c"]) if isinstance(position, str) else position,
+        opacity=setting.opacity,
+        scale=setting.scale,
+        margin=setting.margin,
+    )
 
 
 def configured_origins(settings: Settings) -> dict[str, OriginLike]:

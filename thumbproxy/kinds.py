@@ -12,6 +12,7 @@ COMPASS = {
     "c": (0.5, 0.5), "n": (0.5, 0.0), "ne": (1.0, 0.0), "e": (1.0, 0.5), "se": (1.0, 1.0),
     "s": (0.5, 1.0), "sw": (0.0, 1.0), "w": (0.0, 0.5), "nw": (0.0, 0.0),
 }  # fmt: skip
+SMART = "smart"
 
 
 class Kind(Protocol):
@@ -48,17 +49,19 @@ def shortest(value: float) -> str:
 class Number:
     """A number from `low` to `high` with at most `places` decimals."""
 
-    low: int
-    high: int
+    low: float
+    high: float
     places: int = 0
 
     @property
     def allowed(self) -> str:
-        form = f"a number with at most {self.places} decimals" if self.places else "a whole number"
+        decimals = f"{self.places} decimal{'s' * (self.places > 1)}"
+        form = f"a number with at most {decimals}" if self.places else "a whole number"
         return f"{form} from {self.low} to {self.high}"
 
     def read(self, text: str) -> float:
-        return self.check(float(_digits(text)))
+        digits = text.removeprefix("-") if self.low < 0 else text
+        return self.check(float(_digits(digits)) * (1 if digits == text else -1))
 
     def check(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -92,6 +95,27 @@ class Choice:
 
     def write(self, value: Any) -> str:
         return str(value)
+
+
+@dataclass(frozen=True)
+class NumberOr:
+    """A number, or one word in its place."""
+
+    number: Number
+    word: str
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.number.allowed}, or {self.word}"
+
+    def read(self, text: str) -> float | str:
+        return text if text == self.word else self.number.read(text)
+
+    def check(self, value: Any) -> float | str:
+        return self.word if value == self.word else self.number.check(value)
+
+    def write(self, value: float | str) -> str:
+        return value if isinstance(value, str) else self.number.write(value)
 
 
 class Flag:
@@ -191,17 +215,19 @@ class Box:
 
 
 class Gravity:
-    allowed = f"one of {', '.join(COMPASS)}, or a focal point like 0.31x0.7 in fractions 0..1"
+    allowed = (
+        f"one of {', '.join(COMPASS)}, {SMART}, or a focal point like 0.31x0.7 in fractions 0..1"
+    )
 
     def read(self, text: str) -> str | tuple[float, float]:
-        if text in COMPASS:
+        if text in COMPASS or text == SMART:
             return text
         x, y = text.split("x")
         return self.check((float(_digits(x)), float(_digits(y))))
 
     def check(self, value: Any) -> str | tuple[float, float]:
         if isinstance(value, str):
-            if value not in COMPASS:
+            if value not in COMPASS and value != SMART:
                 raise ValueError
             return value
         x, y = value

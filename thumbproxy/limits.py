@@ -13,6 +13,7 @@ class Limits:
     source_bytes     size of a source file, bytes
     source_pixels    width x height x frames of a source, pixels
     source_side      longest side of a source, pixels
+    frames           frames of an animation that is written; as a still picture it may have more
     output_side      longest side of an output, pixels; also the bound of `w` and `h` times `dpr`
     fetch_seconds    one fetch from the origin, all redirects and the body included
     request_seconds  one request, waiting for others included
@@ -22,6 +23,7 @@ class Limits:
     source_bytes: int = 30 * 1024 * 1024
     source_pixels: int = 50_000_000
     source_side: int = 16_384
+    frames: int = 500
     output_side: int = 4_096
     fetch_seconds: float = 10.0
     request_seconds: float = 25.0

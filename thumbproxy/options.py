@@ -13,7 +13,18 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from thumbproxy.errors import BadOptions
-from thumbproxy.kinds import Box, Choice, Color, Flag, Gravity, Number, Pattern, Spelled, shortest
+from thumbproxy.kinds import (
+    Box,
+    Choice,
+    Color,
+    Flag,
+    Gravity,
+    Number,
+    NumberOr,
+    Pattern,
+    Spelled,
+    shortest,
+)
 from thumbproxy.limits import Limits
 
 
@@ -25,11 +36,14 @@ class Option(NamedTuple):
 
 
 _SIDE = Number(1, 65_535)
+_CHANGE = Number(-100, 100)
+NAME = Pattern("[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -")
 
 OPTIONS = {
     option.key: option
     for option in (
         Option("crop", "crop", Box(), "region of the upright source, before everything else"),
+        Option("trim", "trim", Number(0, 255), "cut a uniform border; tolerance of a channel"),
         Option("w", "width", _SIDE, "width of the box, px"),
         Option("h", "height", _SIDE, "height of the box, px"),
         Option("fit", "fit", Choice(("inside", "cover", "pad", "stretch")), "how to meet the box"),
@@ -39,14 +53,23 @@ OPTIONS = {
         Option("rot", "rotate", Choice((0, 90, 180, 270)), "degrees clockwise, after EXIF"),
         Option("flip", "flip", Choice(("h", "v", "hv")), "mirror, after rot"),
         Option("bg", "background", Color(), "for pad, and for flattening transparency"),
+        Option("blur", "blur", Number(0.3, 50, 2), "standard deviation of a Gaussian, px"),
+        Option("sharp", "sharpen", Number(0, 10, 2), "amount of an unsharp mask"),
+        Option("bright", "brightness", _CHANGE, "percent to add; -100 is black"),
+        Option("contrast", "contrast", _CHANGE, "percent to add; -100 is plain grey"),
+        Option("sat", "saturation", _CHANGE, "percent to add; -100 is without colour"),
+        Option("gray", "grayscale", Flag(), "without colour"),
+        Option("round", "radius", NumberOr(_SIDE, "max"), "rounded corners, px"),
+        Option("wm", "watermark", NAME, "a watermark of the configuration"),
         Option("q", "quality", Number(1, 100), "encoder quality"),
+        Option("bytes", "max_bytes", Number(1, 100_000_000), "best quality up to q that fits"),
+        Option("lossless", "lossless", Flag(), "exact pixels, where the format can"),
         Option("page", "page", Number(1, 100_000), "frame or page, as a still image"),
         Option("still", "still", Flag(), "first frame of an animation"),
-        Option("v", "version", Pattern("[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -"),
-               "version of the source: the reply is immutable"),
+        Option("v", "version", NAME, "version of the source: the reply is immutable"),
         Option("e", "expires", Number(1, 99_999_999_999), "unix seconds; 410 after it"),
     )
-}  # fmt: skip
+}
 _BY_FIELD = {option.field: option for option in OPTIONS.values()}
 
 
@@ -58,6 +81,7 @@ class Options:
     """
 
     crop: tuple[float, ...] | None = None
+    trim: int | None = None
     width: int | None = None
     height: int | None = None
     fit: str = "inside"
@@ -67,7 +91,17 @@ class Options:
     rotate: int = 0
     flip: str | None = None
     background: str | None = None
+    blur: float | None = None
+    sharpen: float = 0
+    brightness: int = 0
+    contrast: int = 0
+    saturation: int = 0
+    grayscale: bool = False
+    radius: int | str | None = None
+    watermark: str | None = None
     quality: int | None = None
+    max_bytes: int | None = None
+    lossless: bool = False
     page: int | None = None
     still: bool = False
     version: str | None = None
@@ -123,6 +157,11 @@ class Options:
                     f"{key}{times} is {shortest(side * self.dpr)}; "
                     f"at most {limits.output_side} pixels are allowed."
                 )
+
+    @property
+    def one_frame(self) -> bool:
+        """Whether a still picture is asked for, whatever the source is."""
+        return self.still or self.page is not None
 
     @property
     def identity(self) -> Options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -13,10 +13,13 @@ from thumbproxy.concurrency import BoundedPool, Flights
 from thumbproxy.errors import OriginFailed, SourceNotFound
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Rendition, Validators
+from thumbproxy.media import Format, Rendition, Validators
+from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.urls import ImageRequest
+
+_COLLAPSED = "; collapsed"
 
 
 class Job(NamedTuple):
@@ -46,6 +49,7 @@ class Thumbnailer:
     originals   where the bytes of fetched sources are kept, if anywhere
     renders     the threads that make pictures in this process
     source_ttl  seconds for which a source is fresh whose origin does not say
+    avif_pixels the largest picture that an `auto` URL gives as AVIF
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Thumbnailer:
         renders: BoundedPool,
         limits: Limits,
         source_ttl: float = 3600.0,
+        avif_pixels: int = 2_500_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._mounts = mounts
@@ -67,6 +72,7 @@ class Thumbnailer:
         self._renders = renders
         self._limits = limits
         self._source_ttl = source_ttl
+        self._avif_pixels = avif_pixels
         self._clock = clock
         self._flights = Flights()
 
@@ -90,12 +96,20 @@ class Thumbnailer:
     def _hit(self, job: Job) -> Rendition | None:
         """From the nearest cache, without waiting for anything."""
         for cache in self._caches[:1]:
-            if job.public:
+            if job.public and not job.request.auto:
                 return cache.get(job.request, None, public=True)
             record = cache.record(job.request.source)
-            if record is not None and self._fresh(job, record):
-                return cache.get(job.request, record, public=False)
+            if record is not None and (job.public or self._fresh(job, record)):
+                return cache.get(self._settled(job, record).request, record, public=job.public)
         return None
+
+    def _settled(self, job: Job, record: SourceRecord) -> Job:
+        """The job with its format decided, which for an `auto` URL the source has a say in."""
+        request = job.request
+        if not request.auto:
+            return job
+        width, height = self._engine.output_size(record.info, request.options)
+        return job._replace(request=settle(request, record.info, width * height, self._avif_pixels))
 
     def _fresh(self, job: Job, record: SourceRecord) -> bool:
         """Whether the origin need not be asked."""
@@ -105,14 +119,27 @@ class Thumbnailer:
         return fingerprint == record.validators.etag
 
     def _miss(self, job: Job) -> Rendition:
-        key = (job.request.source, job.request.filename, job.public)
-        rendition, collapsed = self._flights.do(key, lambda: self._make(job), job.deadline)
-        if collapsed and rendition.cache_status.startswith("fwd"):
-            return replace(rendition, cache_status=f"{rendition.cache_status}; collapsed")
-        return rendition
+        request = job.request
+        # What cannot be made is not fetched for. Of what is negotiated, PNG can always be made.
+        self._engine.check(request.options, Format.PNG if request.auto else request.format)
+        key = ("request", request.source, request.filename, request.accepted, job.public)
+        return self._together(key, lambda: self._make(job), job)
 
     def _make(self, job: Job) -> Rendition:
         source = self._source(job)
+        job = self._settled(job, source.record)
+        key = ("variant", job.request.source, job.request.filename, job.public)
+        return self._together(key, lambda: self._variant(job, source), job)
+
+    def _together(self, key: Hashable, make: Callable[[], Rendition], job: Job) -> Rendition:
+        """One of all who ask for the same makes it; the others wait for what it gets."""
+        rendition, collapsed = self._flights.do(key, make, job.deadline)
+        if collapsed and rendition.cache_status.startswith("fwd"):
+            status = rendition.cache_status.removesuffix(_COLLAPSED) + _COLLAPSED
+            return replace(rendition, cache_status=status)
+        return rendition
+
+    def _variant(self, job: Job, source: Source) -> Rendition:
         return self._kept(job, source) or self._render(job, *self._with_body(job, source))
 
     # -- the source ------------------------------------------------------------------------
@@ -202,6 +229,8 @@ class Thumbnailer:
             size=len(fetched.body),
             width=info.width,
             height=info.height,
+            frames=info.frames,
+            has_alpha=info.has_alpha,
             validators=fetched.validators,
             modified=_modified(fetched, began),
             fetched_at=began,
@@ -244,7 +273,10 @@ class Thumbnailer:
 
     def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
         options, format = job.request.options, job.request.format
-        encoded = self._renders.do(lambda: self._engine.render(body, options, format), job.deadline)
+        instead = fallback(options, source.record.info) if job.request.auto else None
+        encoded = self._renders.do(
+            lambda: self._engine.render(body, options, format, fallback=instead), job.deadline
+        )
         rendition = Rendition(
             body=encoded.body,
             format=encoded.format,

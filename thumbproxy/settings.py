@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import SettingsError
-from thumbproxy.kinds import Choice, Kind, ListOf, Network, Number, Pattern, Refusal, Switch
+from thumbproxy.kinds import (
+    Choice,
+    Gravity,
+    Kind,
+    ListOf,
+    Network,
+    Number,
+    Pattern,
+    Refusal,
+    Switch,
+)
 from thumbproxy.limits import Limits
-from thumbproxy.media import QUALITIES, Format
+from thumbproxy.media import Encoding
+from thumbproxy.options import NAME
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
@@ -38,6 +49,20 @@ class OriginSetting(NamedTuple):
 
     location: str
     immutable: bool = False
+
+
+class WatermarkSetting(NamedTuple):
+    """A picture to put on others.
+
+    position  as the option `g`; opacity 0 to 1; scale: its width as a fraction of the output's
+    margin    px to the output's edges, times dpr
+    """
+
+    image: str
+    position: str | tuple[float, float] = "se"
+    opacity: float = 1
+    scale: float = 0.2
+    margin: int = 0
 
 
 class Key:
@@ -83,6 +108,40 @@ class OriginTable:
         raise Refusal(f"the entry {prefix!r} is neither a location nor {{ location, immutable }}")
 
 
+class WatermarkTable:
+    allowed = (
+        "a table for each in the file: [watermarks.name] with image, and if you like position "
+        "(as `g`: se), opacity (0 to 1), scale (of the width: 0.2) and margin (px)"
+    )
+    _kinds: Mapping[str, Kind] = {
+        "image": Pattern(r"\S.*", "a file"),
+        "position": Gravity(),
+        "opacity": Number(0, 1, 3),
+        "scale": Number(0.01, 1, 3),
+        "margin": Number(0, 4096),
+    }
+
+    def read(self, text: str) -> Any:
+        raise ValueError
+
+    def check(self, value: Any) -> dict[str, WatermarkSetting]:
+        return {NAME.check(name): self._entry(name, entry) for name, entry in value.items()}
+
+    def _entry(self, name: str, entry: Any) -> WatermarkSetting:
+        values = entry._asdict() if isinstance(entry, WatermarkSetting) else dict(entry)
+        for key, given in values.items():
+            if key not in self._kinds:
+                raise Refusal(f"{name!r} has {key!r}, which is none of {', '.join(self._kinds)}")
+            try:
+                values[key] = self._kinds[key].check(given)
+            except _REFUSALS:
+                allowed = self._kinds[key].allowed
+                raise Refusal(f"{key} of {name!r} is {given!r} and not {allowed}") from None
+        if "image" not in values:
+            raise Refusal(f"{name!r} has no image")
+        return WatermarkSetting(**values)
+
+
 def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
     metadata = {"kind": kind, "meaning": meaning, "secret": "repr" in more}
     if isinstance(default, dict):
@@ -90,6 +149,9 @@ def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
     return field(default=default, metadata=metadata, **more)
 
 
+_BEST = Encoding()
+_QUALITY = Number(1, 100)
+_SUBSAMPLING = Choice(("420", "422", "444"))
 _SECONDS = Number(0, 10 * 365 * _DAY)
 _SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
 _HTTP_URL = Pattern(
@@ -124,9 +186,30 @@ class Settings:
     auto_formats: tuple[str, ...] = _setting(
         ListOf(Choice(("avif", "webp"))), ("avif", "webp"), "what `auto` offers, best first"
     )
-    quality_jpg: int = _setting(Number(1, 100), QUALITIES[Format.JPEG], "default quality of JPEG")
-    quality_webp: int = _setting(Number(1, 100), QUALITIES[Format.WEBP], "default quality of WebP")
-    quality_avif: int = _setting(Number(1, 100), QUALITIES[Format.AVIF], "default quality of AVIF")
+    auto_avif_pixels: int = _setting(
+        Number(0, 100_000_000), 2_500_000, "largest picture that `auto` sends as AVIF, pixels"
+    )
+    quality_jpg: int = _setting(_QUALITY, _BEST.quality_jpg, "default quality of JPEG")
+    quality_webp: int = _setting(_QUALITY, _BEST.quality_webp, "default quality of WebP")
+    quality_avif: int = _setting(_QUALITY, _BEST.quality_avif, "default quality of AVIF")
+    progressive_jpg: bool = _setting(
+        Switch(), _BEST.progressive_jpg, "JPEG that builds up while it loads"
+    )
+    subsampling_jpg: str = _setting(_SUBSAMPLING, _BEST.subsampling_jpg, "colour detail of JPEG")
+    effort_webp: int = _setting(Number(0, 6), _BEST.effort_webp, "more is smaller and slower")
+    speed_avif: int = _setting(Number(0, 10), _BEST.speed_avif, "less is smaller and slower")
+    subsampling_avif: str = _setting(_SUBSAMPLING, _BEST.subsampling_avif, "colour detail of AVIF")
+    compression_png: int = _setting(
+        Number(0, 9), _BEST.compression_png, "more is smaller and slower"
+    )
+    watermarks: Mapping[str, WatermarkSetting] = _setting(
+        WatermarkTable(), {}, "pictures for the option `wm`, by name", repr=False
+    )
+    exif_fields: tuple[str, ...] = _setting(
+        ListOf(Pattern("[A-Za-z0-9]+", "the name of an EXIF field")),
+        (),
+        "EXIF fields that `json` tells",
+    )
     bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
                          "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
     workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
@@ -147,6 +230,7 @@ class Settings:
         "largest source, pixels of all frames",
     )
     max_source_side: int = _setting(Number(1, 65_535), 16_384, "longest side of a source")
+    max_frames: int = _setting(Number(1, 10_000), 500, "longest animation that is animated, frames")
     max_output_side: int = _setting(Number(1, 16_383), 4_096, "longest side of an output")
     max_redirects: int = _setting(Number(0, 20), 3, "redirects that a fetch follows")
     fetch_timeout: float = _setting(Number(0, 600, 3), 10, "one fetch from the origin")
@@ -195,11 +279,16 @@ class Settings:
         return settings
 
     @property
+    def encoding(self) -> Encoding:
+        return Encoding(**{entry.name: getattr(self, entry.name) for entry in fields(Encoding)})
+
+    @property
     def limits(self) -> Limits:
         return Limits(
             source_bytes=self.max_source_bytes,
             source_pixels=self.max_source_pixels,
             source_side=self.max_source_side,
+            frames=self.max_frames,
             output_side=self.max_output_side,
             fetch_seconds=self.fetch_timeout,
             request_seconds=self.request_timeout,
@@ -207,6 +296,7 @@ class Settings:
         )
 
 
+_PLACES = ("cache_dir", "origin", "origins", "watermarks")
 _FIELDS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(Settings)}
 
 
@@ -228,14 +318,26 @@ def _from_file(file: str | Path | None) -> Iterator[_Said]:
         raise SettingsError([f"The configuration file {file} cannot be read: {error}"]) from None
     folder = Path(file).absolute().parent
     for name, value in table.items():
-        located = _located(value, folder) if name in ("cache_dir", "origin", "origins") else value
+        located = _located(value, folder) if name in _PLACES else value
         yield _Said(f"{name} in {file}", name, located, False)
 
 
 def _located(value: Any, folder: Path) -> Any:
     """Relative paths in a file begin where the file is, wherever the server is started."""
-    if isinstance(value, dict):
-        return {name: _located(entry, folder) for name, entry in value.items()}
+    if not isinstance(value, dict):
+        return _absolute(value, folder)
+    return {
+        name: {
+            key: _absolute(fact, folder) if key in ("location", "image") else fact
+            for key, fact in entry.items()
+        }
+        if isinstance(entry, dict)
+        else _absolute(entry, folder)
+        for name, entry in value.items()
+    }
+
+
+def _absolute(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value or value.startswith(("http:", "https:", "~")):
         return value
     return str(folder / value)

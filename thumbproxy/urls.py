@@ -34,8 +34,9 @@ _ORDINARY = re.compile(rf"(?!(?:.*/)?{_THUMBNAIL_NAME}$){_SEGMENT}(?:/{_SEGMENT}
 class ImageRequest(NamedTuple):
     """A verified request.
 
-    name    the last segment of the URL, decoded: `{options}.{signature}.{format}`
-    format  what will be sent; for an `auto` URL the fallback until it is negotiated
+    name      the last segment of the URL, decoded: `{options}.{signature}.{format}`
+    format    what will be sent; for an `auto` URL it counts only when it is settled
+    accepted  for an `auto` URL what its client takes besides the common formats, best first
     """
 
     source: str
@@ -43,6 +44,7 @@ class ImageRequest(NamedTuple):
     name: str
     format: Format
     auto: bool
+    accepted: tuple[Format, ...] = ()
 
     def accepting(self, format: Format) -> ImageRequest:
         return self._replace(format=format)
@@ -100,6 +102,7 @@ class UrlCodec:
         check_source(source)
         options = Options.parse(options_text)
         options.check(self._limits)
+        _check_format(options, extension)
         if options.expires is not None and options.expires <= self._clock():
             raise Expired
         format = OUTPUTS.get(extension, FALLBACK)
@@ -114,6 +117,7 @@ class UrlCodec:
             raise BadOptions(
                 f"There is no format {format!r}. Formats are: {', '.join(OUTPUTS)}, {AUTO}."
             )
+        _check_format(options, format)
         stem = f"{source}/{options}"
         signature = self._signer.sign(f"{stem}.{format}")
         path = quote(f"{self.prefix}{stem}.{signature}.{format}", safe=_SAFE)
@@ -133,6 +137,11 @@ def _split(rest: str) -> tuple[str, str, str]:
     if extension not in OUTPUTS and extension != AUTO:
         raise NotAThumbnailUrl
     return stem, signature, extension
+
+
+def _check_format(options: Options, format: str) -> None:
+    if options.lossless and format == Format.JPEG.extension:
+        raise BadOptions("A JPEG cannot be lossless. Ask for webp or png, or for auto.")
 
 
 def check_source(source: str) -> None:

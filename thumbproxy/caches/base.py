@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from thumbproxy.media import Format, Rendition, Validators
+from thumbproxy.media import Format, ImageInfo, Rendition, Validators
 from thumbproxy.urls import ImageRequest
 
 
@@ -23,6 +23,8 @@ class SourceRecord:
     format       by the source's magic bytes
     size         bytes
     width, height  pixels, upright
+    frames       1 for a still picture
+    has_alpha    whether it may have transparent parts
     validators   for the next conditional request
     modified     unix seconds of its last change, by the origin's word, else of the fetch
     fetched_at   unix seconds at which the last request to the origin began
@@ -36,6 +38,8 @@ class SourceRecord:
     size: int
     width: int
     height: int
+    frames: int
+    has_alpha: bool
     validators: Validators
     modified: int
     fetched_at: float
@@ -47,6 +51,13 @@ class SourceRecord:
         return other is not None and (self.version, self.generation) == (
             other.version,
             other.generation,
+        )
+
+    @property
+    def info(self) -> ImageInfo:
+        """What decides about the outputs. The orientation is worked in."""
+        return ImageInfo(
+            self.format, self.width, self.height, self.frames, has_alpha=self.has_alpha
         )
 
     def to_json(self) -> bytes:

@@ -108,10 +108,10 @@ class MemcachedCache:
         return self._key("record", source)
 
     def _rendition_key(self, request: ImageRequest) -> bytes:
-        """Neither signature nor time of expiry: they do not change the picture."""
-        return self._key(
-            "rendition", request.source, str(request.options.identity), request.format.value
-        )
+        """Neither signature nor time of expiry: they do not change the picture. That a format was
+        negotiated may: such a picture is held to the size of what it replaces."""
+        kind = "negotiated" if request.auto else "rendition"
+        return self._key(kind, request.source, str(request.options.identity), request.format.value)
 
     def _key(self, *parts: str) -> bytes:
         return hmac.digest(self._secret, "\0".join(parts).encode(), "sha256")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from thumbproxy.media import Encoded, Format, ImageInfo
@@ -20,11 +21,41 @@ class Engine(Protocol):
         """
         ...
 
-    def render(self, source: bytes, options: Options, format: Format) -> Encoded:
+    def check(self, options: Options, format: Format) -> None:
+        """Raise BadOptions for what this engine cannot make of any source."""
+        ...
+
+    def output_size(self, info: ImageInfo, options: Options) -> tuple[int, int]:
+        """Width and height of the picture that `options` would give, px; with `trim`, the most.
+
+        Raises BadOptions, as `render` would.
+        """
+        ...
+
+    def render(
+        self,
+        source: bytes,
+        options: Options,
+        format: Format,
+        *,
+        fallback: Format | None = None,
+    ) -> Encoded:
         """The picture that `options` describe, encoded as `format`, without metadata.
 
+        fallback  the format that a client would have got instead: what is made has no more bytes
+                  than that would have, where it is cheap to know
         Raises UnsupportedImage, BrokenImage; nothing else for any source bytes. BadOptions, when
-        the options ask for a part or a page that the picture does not have, or for a format that
-        the engine cannot write.
+        the options ask for a part or a page that the picture does not have, or for what `check`
+        refuses.
+        """
+        ...
+
+    def render_many(
+        self, source: bytes, variants: Sequence[tuple[Options, Format]]
+    ) -> list[Encoded]:
+        """Several pictures of one source, in the order of `variants`, for less than one by one.
+
+        The source is decoded once, and small pictures are made from larger ones where that is
+        as good. Raises as `render` does, for the first variant that fails.
         """
         ...

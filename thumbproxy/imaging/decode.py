@@ -3,10 +3,12 @@
 JPEG goes through libjpeg-turbo (simplejpeg), which is twice as fast as Pillow's decoder, strict
 about damage, and scales while it decodes. What it refuses gets a second opinion from Pillow,
 because cameras write files that are odd but whole; a file that is cut short, both refuse.
+Pillow is given the picture alone: what it would read besides can only cost time or be wrong.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import deque
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from PIL import Image
 from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.headers import Header
+from thumbproxy.imaging.headers.jpeg import essential_jpeg
+from thumbproxy.imaging.headers.png import essential_png
 from thumbproxy.media import Format
 
 _PILLOW_NAMES = {
@@ -27,7 +31,9 @@ _PILLOW_NAMES = {
     Format.GIF: "GIF",
     Format.WEBP: "WEBP",
 }
-_JPEG_MODES = {1: "L", 3: "RGBX"}
+_JPEG_MODES = {1: "L", 3: "RGBX", 4: "CMYK"}
+_JPEG_COLOURS = {"L": "GRAY"}
+_END_OF_JPEG = b"\xff\xd9"
 # Decoding into memory that was used before saves the kernel from clearing fresh pages: 5 to 10 %
 # of the decode. Shared by all threads, so that what stays allocated depends on how many decode at
 # once and not on how many threads have ever decoded.
@@ -64,9 +70,9 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
         frames = "1 frame" if header.frames == 1 else f"{header.frames} frames"
         raise BadOptions(f"page {page} does not exist: the picture has only {frames}.")
     try:
-        if header.format is Format.JPEG and header.channels in _JPEG_MODES:
+        if header.format is Format.JPEG:
             return _jpeg(source, header, plan)
-        return _with_pillow(source, header, page)
+        return _with_pillow(source, header, plan, page)
     except ThumbproxyError:
         raise
     except Exception as error:
@@ -76,15 +82,28 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
 
 
 def _jpeg(source: bytes, header: Header, plan: Plan) -> Decoded:
+    try:
+        return _strictly(source, header, plan)
+    except ValueError:
+        # All there but for the end, which not all programs write: with the end in its place, the
+        # strict decoder tells such a file from one that is cut short. (A progressive one it would
+        # take for whole that has lost its last scans.)
+        if header.one_scan and _END_OF_JPEG not in source[-64:]:
+            with contextlib.suppress(ValueError):
+                return _strictly(source + _END_OF_JPEG, header, plan)
+    return _with_pillow(source, header, plan, 1)
+
+
+def _strictly(source: bytes, header: Header, plan: Plan) -> Decoded:
+    """Raises ValueError for all that libjpeg-turbo has so much as a warning about."""
     mode = _JPEG_MODES[header.channels]
     # The decoder rounds a scaled side up; asking for exactly that size selects the scale.
-    eighths = plan.eighths
-    width, height = -(-header.width * eighths // 8), -(-header.height * eighths // 8)
+    width, height = _scaled(header.width, header.height, plan.eighths)
     memory = _borrow(width * height * len(mode))
     try:
         pixels = simplejpeg.decode_jpeg(
             source,
-            "GRAY" if mode == "L" else mode,
+            _JPEG_COLOURS.get(mode, mode),
             fastupsample=plan.fast_chroma,
             min_width=width,
             min_height=height,
@@ -94,9 +113,16 @@ def _jpeg(source: bytes, header: Header, plan: Plan) -> Decoded:
             raise ValueError(f"{pixels.shape} instead of {width} x {height}")
     except ValueError:
         _give_back(memory)
-        return _with_pillow(source, header, 1)
+        raise
+    if mode == "CMYK":
+        # Adobe writes paper as 255, and every program has followed.
+        np.invert(pixels, out=pixels)
     image = Image.frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)
-    return Decoded(image, eighths, header.icc, memory)
+    return Decoded(image, plan.eighths, header.icc, memory)
+
+
+def _scaled(width: int, height: int, eighths: int) -> tuple[int, int]:
+    return -(-width * eighths // 8), -(-height * eighths // 8)
 
 
 def _borrow(size: int) -> Memory:
@@ -112,23 +138,45 @@ def _give_back(memory: Memory) -> None:
         _scratch.append(memory)
 
 
-def _with_pillow(source: bytes, header: Header, page: int) -> Decoded:
-    with Image.open(io.BytesIO(source), formats=(_PILLOW_NAMES[header.format],)) as image:
+def _with_pillow(source: bytes, header: Header, plan: Plan, page: int) -> Decoded:
+    body = _essential(source, header)
+    eighths = 8
+    with Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[header.format],)) as image:
         if image.width > header.width or image.height > header.height:
             # Two readers disagree about the size, and only one of them was held to the limits.
             raise BrokenImage(log=f"Pillow reads {image.size}, the header says otherwise")
+        if header.format is Format.JPEG:
+            eighths = _scale(image, header, plan.eighths)
         # A JPEG is never asked for a frame: seeking in one that holds several (MPO) has a history
         # of memory faults.
-        if page > 1 and header.format is not Format.JPEG:
+        elif page > 1:
             image.seek(page - 1)
         image.load()
-        icc = image.info.get("icc_profile") or b""
-        picture = _resizable(image)
-    if picture.size != (header.width, header.height):
-        picture = picture.crop((0, 0, header.width, header.height))
+        picture = _keyed(image, body, header) if header.key and page == 1 else _resizable(image)
+    size = _scaled(header.width, header.height, eighths)
+    if picture.size != size:
+        picture = picture.crop((0, 0, *size))
     # Whatever is left here, Pillow would write into the output: comments, profiles, palettes' keys.
     picture.info = {}
-    return Decoded(picture, icc=icc)
+    return Decoded(picture, eighths, icc=header.icc)
+
+
+def _essential(source: bytes, header: Header) -> bytes:
+    if header.format is Format.JPEG:
+        return essential_jpeg(source)
+    if header.format is Format.PNG:
+        return essential_png(source, header)
+    return source
+
+
+def _scale(image: Image.Image, header: Header, eighths: int) -> int:
+    """Have Pillow decode a JPEG at `eighths`, if it will; the scale that it took."""
+    by = 8 // eighths
+    if by > 1 and min(header.width, header.height) >= by:
+        image.draft(None, (header.width // by, header.height // by))
+        if image.size == _scaled(header.width, header.height, eighths):
+            return eighths
+    return 8
 
 
 def _resizable(image: Image.Image) -> Image.Image:
@@ -147,3 +195,29 @@ def _resizable(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "LA", "RGB", "RGBX", "RGBA", "CMYK"):
         return image.copy() if image.readonly else image
     return image.convert("RGB")
+
+
+def _keyed(image: Image.Image, body: bytes, header: Header) -> Image.Image:
+    """The picture of a PNG with its colour key as alpha; all bits of the samples count."""
+    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+    key = np.array(header.key)
+    if header.depth < 8:
+        key = key * 255 // ((1 << header.depth) - 1)  # Pillow has spread them over 8 bits
+    if header.depth == 16 and len(key) == 3:
+        low = np.asarray(_low_bytes(body))
+        clear = np.all((samples == key >> 8) & (low == key & 255), axis=2)
+    else:
+        clear = samples == key if len(key) == 1 else np.all(samples == key, axis=2)
+    picture = _resizable(image)
+    alpha = Image.fromarray(np.where(clear, np.uint8(0), np.uint8(255)))
+    picture.putalpha(alpha)
+    return picture
+
+
+def _low_bytes(png: bytes) -> Image.Image:
+    """The less significant halves of the samples of a PNG of 16 bits, which Pillow leaves out."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        # As if the order of bytes were the other one, the lower half comes first.
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+        image.load()
+        return image

@@ -1,26 +1,42 @@
-"""Pixels to encoded bytes, always in memory and without metadata."""
+"""Pixels to encoded bytes, always in memory and without metadata.
+
+What is chosen here, and what it costs: docs/encoders.md.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from thumbproxy.media import Format
+from thumbproxy.errors import BadOptions
+from thumbproxy.imaging.fitting import fit
+from thumbproxy.imaging.indexed import close, compact, exact
+from thumbproxy.media import Encoding, Format
 
 with contextlib.suppress(ImportError):
     # Registers AVIF with a Pillow that has none of its own (Pillow-SIMD).
     import pillow_avif  # noqa: F401
 
-# CPU ms and KB of a photo of 720 px, the mean of eight. A rendition is made once and sent often,
-# so a few ms for 4 % fewer bytes are well spent, but not 40.
-_AVIF_SPEED = 9  # 17 ms, 41 KB; 8: 60 ms, 39 KB
-_WEBP_METHOD = 4  # 26 ms, 46 KB; 2: 12 ms, 48 KB
-_PNG_LEVEL = 4  # 44 ms, 563 KB; 6: 92 ms, 558 KB
+# AVIF is not among them: its encoder is given no way to skip the conversion to YCbCr, which rounds
+# colours by up to 3 of 255 even at quality 100.
+LOSSLESS = frozenset({Format.PNG, Format.WEBP})
+
+_DEFAULT = Encoding()
+# How hard libwebp tries when nothing may be lost; the method is the setting.
+_LOSSLESS_EFFORT = 75
+# From this quality on, full colour costs fewer bytes than a higher quality that looks as good.
+_FULL_COLOUR = 90
+# Bands of rows that stand for the whole picture. Deflate looks back 32 KB, so a band must be
+# higher than that.
+_BANDS, _BAND_ROWS = 3, 24
+_HALF = 128  # of an alpha channel
 
 
 def available() -> frozenset[Format]:
@@ -28,55 +44,141 @@ def available() -> frozenset[Format]:
     Image.init()
     optional = {Format.WEBP: "WEBP", Format.AVIF: "AVIF"}
     missing = {format for format, name in optional.items() if name not in Image.SAVE}
-    return frozenset(Format) - missing
+    return frozenset({*_WITH_QUALITY, *_WITHOUT_QUALITY}) - missing
 
 
-def encode(image: Image.Image, format: Format, quality: int) -> bytes:
-    """`image` (L, LA, RGB, RGBX or RGBA; sRGB) as a file. `quality` is 1 to 100, where it counts.
+def encode(
+    image: Image.Image,
+    format: Format,
+    quality: int | None = None,
+    *,
+    encoding: Encoding = _DEFAULT,
+    lossless: bool = False,
+    most_bytes: int | None = None,
+) -> bytes:
+    """`image` (L, LA, RGB, RGBX or RGBA; sRGB) as a file.
 
     A JPEG takes L, RGB and RGBX only: alpha must have been flattened.
+
+    quality     1 to 100; None is the format's default in `encoding`. PNG and GIF have none
+    lossless    every pixel as it is, for the formats in LOSSLESS, also the colours of pixels that
+                are wholly transparent. GIF ignores it; JPEG and AVIF raise BadOptions
+    most_bytes  the quality is lowered until the file has no more bytes: see imaging.fitting.fit.
+                A file without a quality (PNG, GIF, lossless) is made as small as it gets anyway,
+                and may be larger
     """
-    return _ENCODERS[format](image, quality)
+    if lossless and format not in LOSSLESS and format is not Format.GIF:
+        raise BadOptions(f"{format.extension} cannot be lossless; png and webp can.")
+    picture = image if format is Format.JPEG else _plainest(image)
+    as_it_is = _WITHOUT_QUALITY.get(format)
+    if as_it_is is not None and (lossless or format not in _WITH_QUALITY):
+        return as_it_is(picture, encoding)
+    write = partial(_WITH_QUALITY[format], picture, encoding)
+    quality = quality or encoding.quality(format) or 1
+    return write(quality) if most_bytes is None else fit(write, format, quality, most_bytes)
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
-    pixels = np.asarray(image)
-    if image.mode == "L":
-        return _encoded(pixels[..., np.newaxis], quality, "GRAY", "Gray")
-    return _encoded(pixels, quality, image.mode, "420")
+def _plainest(image: Image.Image) -> Image.Image:
+    """Without an alpha channel that hides nothing: nobody should store or blend it."""
+    if image.mode == "RGBX":
+        return image.convert("RGB")
+    if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema()[0] == 255:
+        return image.convert(image.mode[:-1])
+    return image
 
 
-def _encoded(pixels: object, quality: int, colours: str, subsampling: str) -> bytes:
-    return bytes(simplejpeg.encode_jpeg(pixels, quality, colours, subsampling))
+def _jpeg(image: Image.Image, encoding: Encoding, quality: int) -> bytes:
+    sampling = "444" if quality >= _FULL_COLOUR else encoding.subsampling_jpg
+    # Pillow keeps RGB in four bytes a pixel. To hand them over as they are takes half as long as
+    # to leave out the fourth, which is what numpy.asarray would do.
+    grey = image.mode == "L"
+    pixels = np.frombuffer(image.tobytes("raw", "L" if grey else "RGBX"), np.uint8)
+    pixels = pixels.reshape(image.height, image.width, -1)
+    colours = ("GRAY", "Gray") if grey else ("RGBX", sampling)
+    body = bytes(simplejpeg.encode_jpeg(pixels, quality, *colours))
+    # Pillow writes a progressive JPEG into a buffer of a byte for each pixel and fails if it is too
+    # small, as it may be for much noise in high quality. The plain file tells, in a fifth of the
+    # time.
+    if not encoding.progressive_jpg or len(body) > 0.9 * max(1 << 16, image.width * image.height):
+        return body
+    return _saved(image, "JPEG", quality=quality, progressive=True, subsampling=":".join(sampling))
 
 
-def _png(image: Image.Image, quality: int) -> bytes:
-    return _saved(_opaque(image), "PNG", compress_level=_PNG_LEVEL)
+def _webp(image: Image.Image, encoding: Encoding, quality: int) -> bytes:
+    return _saved(image, "WEBP", quality=quality, method=encoding.effort_webp)
 
 
-def _webp(image: Image.Image, quality: int) -> bytes:
-    return _saved(_opaque(image), "WEBP", quality=quality, method=_WEBP_METHOD)
+def _webp_lossless(image: Image.Image, encoding: Encoding) -> bytes:
+    return _saved(
+        image,
+        "WEBP",
+        lossless=True,
+        exact=True,  # else colours under alpha 0 would be changed
+        quality=_LOSSLESS_EFFORT,
+        method=encoding.effort_webp,
+    )
 
 
-def _avif(image: Image.Image, quality: int) -> bytes:
-    # One thread: the machine's cores belong to the other renders.
-    return _saved(_opaque(image), "AVIF", quality=quality, speed=_AVIF_SPEED, max_threads=1)
+def _avif(image: Image.Image, encoding: Encoding, quality: int) -> bytes:
+    sampling = "400" if image.mode == "L" else encoding.subsampling_avif
+    return _saved(
+        image,
+        "AVIF",
+        quality=quality,
+        speed=encoding.speed_avif,
+        subsampling=":".join(sampling),
+        max_threads=1,  # the machine's cores belong to the other renders
+    )
 
 
-def _gif(image: Image.Image, quality: int) -> bytes:
-    if "A" not in image.mode:
-        return _saved(_opaque(image).convert("RGB").quantize(256), "GIF")
+def _png(image: Image.Image, encoding: Encoding) -> bytes:
+    level = encoding.compression_png
+    picture = compact(image)
+    if picture.mode == "P":
+        return _saved(picture, "PNG", compress_level=level)
+    strategy = zlib.Z_DEFAULT_STRATEGY if level == 0 or is_drawing(picture) else zlib.Z_RLE
+    return _saved(picture, "PNG", compress_level=level, compress_type=strategy)
+
+
+def _gif(image: Image.Image, encoding: Encoding) -> bytes:
+    if image.mode not in ("LA", "RGBA"):
+        return _saved(_palette(image.convert("RGB"), 256), "GIF", interlace=0)
     # GIF knows no half-transparency: what is more than half there is shown on white.
-    picture = image.convert("RGBA")
-    alpha = picture.getchannel("A")
-    white = Image.new("RGBA", picture.size, "white")
-    palette = Image.alpha_composite(white, picture).convert("RGB").quantize(255)
-    palette.paste(255, mask=alpha.point(lambda value: 255 if value < 128 else 0))
-    return _saved(palette, "GIF", transparency=255)
+    clear = image.getchannel("A").point(lambda value: 255 * (value < _HALF))
+    picture = Image.new("RGBA", image.size, "white")
+    picture.alpha_composite(image.convert("RGBA"))
+    opaque = picture.convert("RGB")
+    opaque.paste((255, 255, 255), mask=clear)
+    made = _palette(opaque, 255)
+    colours = made.getpalette() or []
+    transparent = len(colours) // 3
+    made.putpalette([*colours, 255, 255, 255])
+    made.paste(transparent, mask=clear)
+    return _saved(made, "GIF", transparency=transparent, interlace=0)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    return image.convert("RGB") if image.mode == "RGBX" else image
+def _palette(image: Image.Image, most: int) -> Image.Image:
+    """`image` (RGB) with at most `most` colours; exact if it has no more."""
+    return exact(image, most) or close(image, most, is_drawing(image))
+
+
+def is_drawing(image: Image.Image) -> bool:
+    """Whether the picture repeats itself, as drawings, texts and screenshots do and photos do not.
+
+    That is what deflate finds besides runs; a few rows of the picture are compressed to see.
+    Photos gain less than a tenth by it, or even lose, and take twice the time.
+    """
+    rows = _BANDS * _BAND_ROWS
+    sample = image
+    if image.height > 2 * rows:
+        sample = Image.new(image.mode, (image.width, rows))
+        for band in range(_BANDS):
+            top = (band + 1) * image.height // (_BANDS + 1)
+            rows_of_band = image.crop((0, top, image.width, top + _BAND_ROWS))
+            sample.paste(rows_of_band, (0, band * _BAND_ROWS))
+    runs = _saved(sample, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    repeats = _saved(sample, "PNG", compress_level=4, compress_type=zlib.Z_DEFAULT_STRATEGY)
+    return len(repeats) < 0.9 * len(runs)
 
 
 def _saved(image: Image.Image, name: str, **parameters: object) -> bytes:
@@ -85,10 +187,13 @@ def _saved(image: Image.Image, name: str, **parameters: object) -> bytes:
     return buffer.getvalue()
 
 
-_ENCODERS: Mapping[Format, Callable[[Image.Image, int], bytes]] = {
+_WITH_QUALITY: Mapping[Format, Callable[[Image.Image, Encoding, int], bytes]] = {
     Format.JPEG: _jpeg,
-    Format.PNG: _png,
     Format.WEBP: _webp,
     Format.AVIF: _avif,
+}
+_WITHOUT_QUALITY: Mapping[Format, Callable[[Image.Image, Encoding], bytes]] = {
+    Format.PNG: _png,
     Format.GIF: _gif,
+    Format.WEBP: _webp_lossless,
 }

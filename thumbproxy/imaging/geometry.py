@@ -1,9 +1,10 @@
 """Every number of a render, before a pixel is touched. Pure.
 
-Two coordinate systems meet here. The *sensor* is the picture as it lies in the file; *upright* is
-what a person sees, after the EXIF orientation. Options speak of the upright picture; decoding and
-resizing happen on the sensor's, because turning a small picture is cheaper than turning a large
-one. So the plan translates, and the steps only follow it.
+Options speak of the upright picture; decoding and resizing happen on the sensor's, because turning
+a small picture is cheaper than turning a large one. So the plan translates, and the steps only
+follow it.
+
+Sides are rounded half up to whole pixels, and are never 0.
 """
 
 from __future__ import annotations
@@ -12,40 +13,21 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from thumbproxy.errors import BadOptions
+from thumbproxy.imaging.boxes import Box, Size, crop_box, to_sensor
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import ImageInfo
 from thumbproxy.options import Options
-
-Size = tuple[int, int]
 
 # How much larger than the output a picture that the JPEG decoder scales to n/8 must stay.
 # Scaling in the decoder folds the finest detail back into the picture (aliasing), the more
 # visibly the closer the output is. 4/8 drops what cameras hardly resolve, so 1.5 is enough;
 # 2/8 and 1/8 cut into real detail. Odd eighths are missing on purpose: the decoder has no SIMD
 # for them, and 5/8 to 7/8 take longer than the whole picture. See benchmarks/engine.py.
-DECODE_MARGINS = {1: 6.0, 2: 3.0, 4: 1.5}
+DECODE_MARGINS = {1: 6.0, 2: 2.5, 4: 1.5}
 # From this reduction on, colour that the decoder repeats instead of interpolating is averaged out
 # again: more than 50 dB, for 7 % less time on a whole decode.
 FAST_CHROMA_RATIO = 1.5
-
-
-class Box(NamedTuple):
-    """A rectangle; left and top are inside, right and bottom are its far edges. Pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def width(self) -> float:
-        return self.right - self.left
-
-    @property
-    def height(self) -> float:
-        return self.bottom - self.top
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +54,20 @@ class Plan:
     output: Size
 
 
+class Findings(NamedTuple):
+    """What only the pixels can tell; see imaging.look.
+
+    region  the upright region that `crop` and `trim` leave, px; None: what `crop` leaves
+    focus   what `g_smart` keeps, in fractions of that region; None: its centre
+    """
+
+    region: Box | None = None
+    focus: tuple[float, float] | None = None
+
+
+NOTHING_FOUND = Findings()
+
+
 class _Fit(NamedTuple):
     region: Box  # of the upright source
     size: Size  # of that region in the output, upright
@@ -79,21 +75,24 @@ class _Fit(NamedTuple):
     offset: tuple[int, int] = (0, 0)
 
 
-def plan(info: ImageInfo, options: Options, limits: Limits) -> Plan:
+def plan(
+    info: ImageInfo, options: Options, limits: Limits, found: Findings = NOTHING_FOUND
+) -> Plan:
     """The plan for a picture whose upright size is `info.width` x `info.height`.
 
     No side of the output is ever 0, nor over `limits.output_side`: a larger picture is reduced to
     it with its ratio kept. `w` and `h` apply before `rot`. A focal point counts in the picture as
-    `crop` left it. Raises BadOptions when `crop` lies outside the picture.
+    `crop` and `trim` left it. Raises BadOptions when `crop` lies outside the picture.
     """
-    crop = crop_box(options.crop, info.width, info.height)
-    fit = _fit(crop, options, limits.output_side)
+    region = found.region or crop_box(options.crop, info.width, info.height)
+    fit = _fit(region, options, limits.output_side, _point(found.focus or options.gravity))
     box = to_sensor(fit.region, info.orientation, (info.width, info.height))
     size = _swapped(fit.size) if info.orientation >= 5 else fit.size
     output = fit.canvas or fit.size
     reduction = min(box.width / size[0], box.height / size[1])
+    whole = options.trim is not None  # a border is found on exact pixels
     return Plan(
-        eighths=decode_eighths(reduction, (info.width, info.height)),
+        eighths=8 if whole else decode_eighths(reduction, (info.width, info.height)),
         fast_chroma=reduction >= FAST_CHROMA_RATIO,
         box=box,
         size=size,
@@ -104,17 +103,6 @@ def plan(info: ImageInfo, options: Options, limits: Limits) -> Plan:
     )
 
 
-def crop_box(crop: tuple[float, ...] | None, width: int, height: int) -> Box:
-    """`crop` in whole pixels, cut off at the picture's edges and at least one pixel large."""
-    if crop is None:
-        return Box(0, 0, width, height)
-    left, right = _span(crop[0], crop[2], width)
-    top, bottom = _span(crop[1], crop[3], height)
-    if left >= width or top >= height:
-        raise BadOptions(f"crop lies outside the picture, which is {width} x {height} pixels.")
-    return Box(left, top, max(right, left + 1), max(bottom, top + 1))
-
-
 def decode_eighths(reduction: float, picture: Size) -> int:
     """The smallest cheap scale, in eighths, from which `reduction` can still be resized well."""
     if max(picture) < 8:
@@ -122,35 +110,15 @@ def decode_eighths(reduction: float, picture: Size) -> int:
     return next((n for n, margin in DECODE_MARGINS.items() if reduction * n / 8 >= margin), 8)
 
 
-def to_sensor(box: Box, orientation: int, upright: Size) -> Box:
-    """The same region in the sensor's coordinates; `upright` is the upright picture's size."""
-    width, height = upright
-    left, top, right, bottom = box
-    mirrored_x = (width - right, width - left)
-    mirrored_y = (height - bottom, height - top)
-    # In which upright direction the sensor's x axis runs, and its y axis.
-    along_x, along_y = {
-        1: ((left, right), (top, bottom)),
-        2: (mirrored_x, (top, bottom)),
-        3: (mirrored_x, mirrored_y),
-        4: ((left, right), mirrored_y),
-        5: ((top, bottom), (left, right)),
-        6: ((top, bottom), mirrored_x),
-        7: (mirrored_y, mirrored_x),
-        8: (mirrored_y, (left, right)),
-    }[orientation]
-    return Box(along_x[0], along_y[0], along_x[1], along_y[1])
-
-
-def _fit(crop: Box, options: Options, most: int) -> _Fit:
+def _fit(crop: Box, options: Options, most: int, focus: tuple[float, float]) -> _Fit:
     if options.width is None or options.height is None or options.fit == "inside":
         return _inside(crop, options, most)
     target = _target(options.width, options.height, options.dpr, most)
     if options.fit == "cover":
-        return _cover(crop, target, options)
+        return _cover(crop, target, options.enlarge, focus)
     if options.fit == "pad":
-        return _pad(crop, target, options)
-    return _stretch(crop, target, options)
+        return _pad(crop, target, options.enlarge, focus)
+    return _stretch(crop, target, options.enlarge)
 
 
 def _inside(crop: Box, options: Options, most: int) -> _Fit:
@@ -165,32 +133,32 @@ def _inside(crop: Box, options: Options, most: int) -> _Fit:
     return _Fit(crop, (_whole(crop.width * scale), _whole(crop.height * scale)))
 
 
-def _cover(crop: Box, target: Size, options: Options) -> _Fit:
+def _cover(crop: Box, target: Size, enlarge: bool, focus: tuple[float, float]) -> _Fit:
     scale = max(target[0] / crop.width, target[1] / crop.height)
-    if scale >= 1 and not options.enlarge:
+    if scale >= 1 and not enlarge:
         # Cut to the ratio, pixel for pixel: a start between two pixels would only blur.
         size = (
             min(_whole(target[0] / scale), int(crop.width)),
             min(_whole(target[1] / scale), int(crop.height)),
         )
-        start = _start(crop, size, options.gravity)
+        start = _start(crop, size, focus)
         x, y = math.floor(start[0] + 0.5), math.floor(start[1] + 0.5)
         return _Fit(Box(x, y, x + size[0], y + size[1]), size)
     width, height = min(target[0] / scale, crop.width), min(target[1] / scale, crop.height)
-    left, top = _start(crop, (width, height), options.gravity)
+    left, top = _start(crop, (width, height), focus)
     right, bottom = min(left + width, crop.right), min(top + height, crop.bottom)
     return _Fit(Box(left, top, right, bottom), target)
 
 
-def _pad(crop: Box, target: Size, options: Options) -> _Fit:
+def _pad(crop: Box, target: Size, enlarge: bool, focus: tuple[float, float]) -> _Fit:
     scale = min(target[0] / crop.width, target[1] / crop.height)
-    if not options.enlarge:
+    if not enlarge:
         scale = min(scale, 1.0)
     size = (
         min(_whole(crop.width * scale), target[0]),
         min(_whole(crop.height * scale), target[1]),
     )
-    x, y = _point(options.gravity)
+    x, y = focus
     offset = (
         math.floor((target[0] - size[0]) * x + 0.5),
         math.floor((target[1] - size[1]) * y + 0.5),
@@ -198,9 +166,9 @@ def _pad(crop: Box, target: Size, options: Options) -> _Fit:
     return _Fit(crop, size, target, offset)
 
 
-def _stretch(crop: Box, target: Size, options: Options) -> _Fit:
+def _stretch(crop: Box, target: Size, enlarge: bool) -> _Fit:
     scale = 1.0
-    if not options.enlarge:
+    if not enlarge:
         scale = min(1.0, crop.width / target[0], crop.height / target[1])
     return _Fit(crop, (_whole(target[0] * scale), _whole(target[1] * scale)))
 
@@ -210,11 +178,9 @@ def _target(width: float, height: float, dpr: float, most: int) -> Size:
     return _whole(width * scale), _whole(height * scale)
 
 
-def _start(
-    crop: Box, size: tuple[float, float], gravity: str | tuple[float, float]
-) -> tuple[float, float]:
+def _start(crop: Box, size: tuple[float, float], focus: tuple[float, float]) -> tuple[float, float]:
     """Where a region of `size` begins that has the focal point as near its middle as it can."""
-    x, y = _point(gravity)
+    x, y = focus
     left = x * crop.width - size[0] / 2
     top = y * crop.height - size[1] / 2
     return (
@@ -223,16 +189,9 @@ def _start(
     )
 
 
-def _span(start: float, length: float, side: int) -> tuple[int, int]:
-    """First and past-the-last pixel of one direction of a crop; a float is a fraction of it."""
-    # A fraction lies inside the picture by its meaning, and rounding must not push it out.
-    first = min(start * side, side - 1) if isinstance(start, float) else start
-    extent = length * side if isinstance(length, float) else length
-    return math.floor(first + 0.5), min(math.floor(first + extent + 0.5), side)
-
-
 def _point(gravity: str | tuple[float, float]) -> tuple[float, float]:
-    return COMPASS[gravity] if isinstance(gravity, str) else gravity
+    # `smart` is the centre until the pixels have been looked at.
+    return COMPASS.get(gravity, COMPASS["c"]) if isinstance(gravity, str) else gravity
 
 
 def _whole(length: float) -> int:

@@ -3,63 +3,255 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from itertools import groupby
 
 from PIL import Image
 
-from thumbproxy.errors import BadOptions
+from thumbproxy.errors import BadOptions, BrokenImage
+from thumbproxy.imaging.alpha import has_alpha
+from thumbproxy.imaging.animate import encode_animation
+from thumbproxy.imaging.boxes import Box, Size
 from thumbproxy.imaging.decode import decode
-from thumbproxy.imaging.encode import available, encode
-from thumbproxy.imaging.geometry import plan
+from thumbproxy.imaging.encode import LOSSLESS, available, encode
+from thumbproxy.imaging.frames import decode_frames
+from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import Header, read_header
-from thumbproxy.imaging.steps import STEPS, Job
+from thumbproxy.imaging.info import LONGEST_SIDE, document
+from thumbproxy.imaging.job import Job, Level
+from thumbproxy.imaging.ladder import Ladder
+from thumbproxy.imaging.look import look
+from thumbproxy.imaging.steps import finish, resize, run
+from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.limits import Limits
-from thumbproxy.media import QUALITIES, Encoded, Format, ImageInfo
+from thumbproxy.media import ANIMATED, Encoded, Encoding, Format, ImageInfo
 from thumbproxy.options import Options
+
+Variant = tuple[Options, Format]
 
 
 class PillowEngine:
     """Implements imaging.base.Engine. Has no state that a render changes.
 
-    outputs  the formats that this installation can write
+    outputs  the formats of pictures that this installation can write
     """
 
-    def __init__(self, limits: Limits, qualities: Mapping[Format, int] | None = None) -> None:
-        """`qualities` (1 to 100) replace the defaults for the formats that they name."""
+    def __init__(
+        self,
+        limits: Limits,
+        encoding: Encoding = Encoding(),  # noqa: B008 - a frozen value
+        watermarks: Mapping[str, Watermark] | None = None,
+        exif_fields: Sequence[str] = (),
+    ) -> None:
+        """exif_fields: names of the EXIF fields that the info document tells."""
         self.limits = limits
-        self.qualities = {**QUALITIES, **(qualities or {})}
+        self.encoding = encoding
+        self.watermarks = dict(watermarks or {})
+        self.exif_fields = tuple(exif_fields)
         self.outputs = available()
 
     def inspect(self, source: bytes) -> ImageInfo:
         """What the header says; a matter of microseconds. See imaging.base.Engine."""
         return read_header(source, self.limits).info
 
-    def render(self, source: bytes, options: Options, format: Format) -> Encoded:
-        """See imaging.base.Engine.
-
-        Raises BadOptions besides, for a crop or page outside of the picture and for a format that
-        is not one of `outputs`.
-        """
-        if format not in self.outputs:
+    def check(self, options: Options, format: Format) -> None:
+        """See imaging.base.Engine."""
+        if format.is_image and format not in self.outputs:
             raise BadOptions(f"This server cannot write {format.extension}.")
+        if options.lossless and format.is_image and format not in LOSSLESS:
+            able = ", ".join(sorted(f.extension for f in LOSSLESS & self.outputs))
+            raise BadOptions(f"{format.extension} cannot be lossless here; {able} can.")
+        if options.watermark is not None and options.watermark not in self.watermarks:
+            raise BadOptions(f"This server has no watermark {options.watermark!r}.")
+
+    def output_size(self, info: ImageInfo, options: Options) -> Size:
+        """See imaging.base.Engine."""
+        return _output_size(info, options, self.limits)
+
+    def render(
+        self, source: bytes, options: Options, format: Format, *, fallback: Format | None = None
+    ) -> Encoded:
+        """See imaging.base.Engine."""
+        self.check(options, format)
         started = time.perf_counter()
         header = read_header(source, self.limits)
-        picture = self._picture(source, header, options, format)
+        if format is Format.JSON:
+            return self._document(source, header, options, started)
+        if header.frames > 1 and format in ANIMATED and not options.one_frame:
+            return self._animation(source, header, (options, format), started)
+        with self._opened(source, header, options, self.limits) as (level, found):
+            numbers = plan(header.info, options, self.limits, found)
+            picture = run(Job(level, numbers, options, format, self.watermarks))
         rendered = time.perf_counter()
-        body = encode(picture, format, options.quality or self.qualities.get(format, 0))
-        ended = time.perf_counter()
-        return Encoded(body, format, *picture.size, rendered - started, ended - rendered)
+        return self._encoded(picture, (options, format), rendered - started, fallback)
 
-    def _picture(
-        self, source: bytes, header: Header, options: Options, format: Format
-    ) -> Image.Image:
-        numbers = plan(header.info, options, self.limits)
+    def render_many(self, source: bytes, variants: Sequence[Variant]) -> list[Encoded]:
+        """See imaging.base.Engine."""
+        header = read_header(source, self.limits)
+        made: dict[Variant, Encoded] = {}
+        stills: set[Variant] = set()
+        for variant in variants:
+            self.check(*variant)
+            options, format = variant
+            if header.frames == 1 and format.is_image and options.page is None:
+                stills.add(variant)
+            else:
+                made[variant] = self.render(source, options, format)
+        if stills:
+            made |= self._together(source, header, stills)
+        return [made[variant] for variant in variants]
+
+    @contextmanager
+    def _opened(
+        self, source: bytes, header: Header, options: Options, limits: Limits
+    ) -> Iterator[tuple[Level, Findings]]:
+        """The pixels that `options` need, and what was found in them."""
+        numbers = plan(header.info, options, limits)
         decoded = decode(source, header, numbers, options.page or 1)
-        job = Job(decoded, numbers, options, format)
-        picture = decoded.image
         try:
-            for step in STEPS:
-                picture = step(picture, job)
+            level = _level(decoded.image, decoded.eighths, decoded.icc)
+            yield level, look(level, header.info, options)
         finally:
             decoded.release()
-        return picture
+
+    def _encoded(
+        self,
+        picture: Image.Image,
+        variant: Variant,
+        render_seconds: float,
+        fallback: Format | None = None,
+    ) -> Encoded:
+        started = time.perf_counter()
+        options, format = variant
+
+        def body_of(as_format: Format, most_bytes: int | None) -> bytes:
+            return encode(
+                picture,
+                as_format,
+                quality=options.quality,
+                encoding=self.encoding,
+                lossless=options.lossless,
+                most_bytes=most_bytes,
+            )
+
+        body = body_of(format, options.max_bytes)
+        # Cheap to know: a JPEG takes a twentieth of the time that others take.
+        if fallback is Format.JPEG is not format and not has_alpha(picture):
+            most = len(body_of(Format.JPEG, options.max_bytes))
+            body = body if len(body) <= most else body_of(format, most)
+        seconds = time.perf_counter() - started
+        return Encoded(body, format, *picture.size, render_seconds, seconds)
+
+    def _together(
+        self, source: bytes, header: Header, variants: set[Variant]
+    ) -> dict[Variant, Encoded]:
+        """Stills of one decoded picture, largest first, each from the nearest that is there."""
+        started = time.perf_counter()
+        info = header.info
+        plans = {variant: plan(info, variant[0], self.limits) for variant in variants}
+        widest = replace(
+            max(plans.values(), key=lambda numbers: numbers.eighths),
+            fast_chroma=all(numbers.fast_chroma for numbers in plans.values()),
+        )
+        decoded = decode(source, header, widest)
+        made: dict[Variant, Encoded] = {}
+        try:
+            ladder = Ladder(_level(decoded.image, decoded.eighths, decoded.icc))
+            order = sorted(plans, key=lambda variant: _order(plans[variant], variant))
+            for _, alike in groupby(order, key=lambda variant: _pixels(*variant)):
+                group = list(alike)
+                picture = self._from_ladder(ladder, header, group[0])
+                for variant in group:
+                    made[variant] = self._encoded(picture, variant, time.perf_counter() - started)
+                    started = time.perf_counter()
+        finally:
+            decoded.release()
+        return made
+
+    def _from_ladder(self, ladder: Ladder, header: Header, variant: Variant) -> Image.Image:
+        options, format = variant
+        found = look(ladder.top, header.info, options)
+        numbers = plan(header.info, options, self.limits, found)
+        level = ladder.nearest(numbers)
+        job = Job(level, numbers, options, format, self.watermarks)
+        resized = resize(level.image, job)
+        ladder.add(Level(resized, numbers.box, level.icc))
+        return finish(resized, job)
+
+    def _animation(
+        self, source: bytes, header: Header, variant: Variant, started: float
+    ) -> Encoded:
+        options, format = variant
+        if header.frames > self.limits.frames:
+            raise BrokenImage(
+                f"The source is an animation of {header.frames} frames; "
+                f"at most {self.limits.frames} are allowed. With `still` it is a picture."
+            )
+        animation = decode_frames(source, header)
+        numbers: Plan | None = None
+        pictures, durations = [], []
+        for frame in animation.frames:
+            level = _level(frame.image, 8, animation.icc)
+            if numbers is None:
+                numbers = plan(header.info, options, self.limits, look(level, header.info, options))
+                self._check_total(numbers.output, header.frames)
+            pictures.append(run(Job(level, numbers, options, format, self.watermarks)))
+            durations.append(frame.duration)
+        rendered = time.perf_counter()
+        body = encode_animation(
+            pictures,
+            durations,
+            animation.loop,
+            format,
+            options.quality or self.encoding.quality(format) or 1,
+            self.encoding,
+            lossless=options.lossless,
+        )
+        seconds = time.perf_counter() - rendered
+        return Encoded(body, format, *pictures[0].size, rendered - started, seconds)
+
+    def _check_total(self, output: Size, frames: int) -> None:
+        """All frames of an animation are in memory before they are written."""
+        if output[0] * output[1] * frames > self.limits.source_pixels:
+            raise BadOptions(
+                f"The animation would have {frames} frames of {output[0]} x {output[1]} pixels; "
+                f"at most {self.limits.source_pixels} pixels altogether are allowed. "
+                "Ask for a smaller one, or with `still` for a picture."
+            )
+
+    def _document(self, source: bytes, header: Header, options: Options, started: float) -> Encoded:
+        """Geometry and colours as they will be, in a small picture without effects."""
+        small = replace(self.limits, output_side=LONGEST_SIDE)
+        plain = replace(options, blur=None, sharpen=0, radius=None, watermark=None)
+        with self._opened(source, header, options, small) as (level, found):
+            numbers = plan(header.info, plain, small, found)
+            picture = run(Job(level, numbers, plain, Format.PNG))
+        output = plan(header.info, options, self.limits, found).output
+        body = document(source, header, output, picture, self.exif_fields)
+        return Encoded(body, Format.JSON, *output, time.perf_counter() - started)
+
+
+def _level(image: Image.Image, eighths: int, icc: bytes) -> Level:
+    # A scaled decode has rounded its sides up: its last pixels reach beyond the picture's edge.
+    across, down = image.width * 8 / eighths, image.height * 8 / eighths
+    return Level(image, Box(0, 0, across, down), icc)
+
+
+@lru_cache(maxsize=4096)
+def _output_size(info: ImageInfo, options: Options, limits: Limits) -> Size:
+    return plan(info, options, limits).output
+
+
+def _pixels(options: Options, format: Format) -> tuple[str, bool]:
+    """What decides the pixels of a still: variants alike in this are encoded from one picture."""
+    plain = replace(
+        options, quality=None, max_bytes=None, lossless=False, version=None, expires=None
+    )
+    return str(plain), format.has_alpha
+
+
+def _order(plan: Plan, variant: Variant) -> tuple[int, tuple[str, bool]]:
+    return -plan.size[0] * plan.size[1], _pixels(*variant)

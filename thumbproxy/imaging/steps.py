@@ -1,25 +1,33 @@
 """The pipeline: one list of steps, each of which says at its top when it does nothing.
 
-A step takes the picture and the job, and gives the picture. Sizes and positions come from the
-plan; no step computes any.
+A step takes the picture and the job, and gives the picture; it never changes the one it was given.
+Sizes and positions come from the plan; no step computes any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from PIL import Image
 
+from thumbproxy.imaging.alpha import has_alpha, on
 from thumbproxy.imaging.colour import to_srgb
-from thumbproxy.imaging.decode import Decoded
-from thumbproxy.imaging.geometry import Plan
-from thumbproxy.media import Format
-from thumbproxy.options import Options
+from thumbproxy.imaging.effects import (
+    adjust,
+    backdrop,
+    blur,
+    grayscale,
+    round_corners,
+    saturate,
+    sharpen,
+    watermark,
+)
+from thumbproxy.imaging.job import Job
 
 Transpose = Image.Transpose
+WHITE = (255, 255, 255, 255)
 
-_UPRIGHT = {
+UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -37,40 +45,34 @@ _FLIPPED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that a step may know."""
-
-    decoded: Decoded
-    plan: Plan
-    options: Options
-    format: Format
-
-
 def resize(image: Image.Image, job: Job) -> Image.Image:
     """Crop and resize in one go; always gives pixels of its own, never the decoder's memory."""
-    # A scaled decode has rounded its size up, so that the region's edges fall between its pixels.
-    scale = job.decoded.eighths / 8
-    left, top, right, bottom = (edge * scale for edge in job.plan.box)
-    box = (left, top, right, bottom)
+    across, down = job.level.scale
+    region = job.plan.box.moved(-job.level.box.left, -job.level.box.top)
+    box = (
+        max(0.0, region.left * across),
+        max(0.0, region.top * down),
+        min(image.width, region.right * across),
+        min(image.height, region.bottom * down),
+    )
     return image.resize(job.plan.size, Image.Resampling.LANCZOS, box)
 
 
 def srgb(image: Image.Image, job: Job) -> Image.Image:
-    return to_srgb(image, job.decoded.icc)
+    return to_srgb(image, job.level.icc)
 
 
 def orient(image: Image.Image, job: Job) -> Image.Image:
     if job.plan.orientation == 1:
         return image
-    return image.transpose(_UPRIGHT[job.plan.orientation])
+    return image.transpose(UPRIGHT[job.plan.orientation])
 
 
 def place(image: Image.Image, job: Job) -> Image.Image:
     if job.plan.canvas is None:
         return image
     clear = has_alpha(image) and job.format.has_alpha
-    colour = rgba(job.options.background or ("00000000" if clear else "ffffff"))
+    colour = job.background or ((0, 0, 0, 0) if clear else WHITE)
     if colour[3] == 255 and not has_alpha(image):
         canvas = Image.new("RGB", job.plan.canvas, colour[:3])
         canvas.paste(image.convert("RGB"), job.plan.offset)
@@ -93,16 +95,10 @@ def flip(image: Image.Image, job: Job) -> Image.Image:
 
 
 def flatten(image: Image.Image, job: Job) -> Image.Image:
-    # A canvas has the background under the picture already.
-    background = job.options.background if job.plan.canvas is None else None
-    if not has_alpha(image) or (job.format.has_alpha and background is None):
+    if job.format.has_alpha or not has_alpha(image):
         return image
-    if background is not None:
-        image = _on(rgba(background), image)
-        if job.format.has_alpha:
-            return image
     # What is still half-transparent has nothing to shine through to: a page is white.
-    return _on((255, 255, 255, 255), image).convert("RGB")
+    return on(job.background or WHITE, image)
 
 
 STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
@@ -112,21 +108,26 @@ STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
     place,
     rotate,
     flip,
+    adjust,
+    saturate,
+    grayscale,
+    blur,
+    sharpen,
+    backdrop,
+    round_corners,
+    watermark,
     flatten,
 )
 
 
-def has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("LA", "RGBA")
+def run(job: Job) -> Image.Image:
+    """The finished picture of a job: L, LA, RGB, RGBX or RGBA."""
+    return finish(resize(job.level.image, job), job)
 
 
-def _on(colour: tuple[int, int, int, int], image: Image.Image) -> Image.Image:
-    ground = Image.new("RGBA", image.size, colour)
-    ground.alpha_composite(image.convert("RGBA"))
-    return ground if colour[3] < 255 else ground.convert("RGB")
-
-
-def rgba(background: str) -> tuple[int, int, int, int]:
-    """`rrggbb` or `rrggbbaa` as four numbers 0 to 255."""
-    red, green, blue, alpha = bytes.fromhex(background.ljust(8, "f"))
-    return red, green, blue, alpha
+def finish(resized: Image.Image, job: Job) -> Image.Image:
+    """What follows the resize, which `resized` is the result of."""
+    picture = resized
+    for step in STEPS[1:]:
+        picture = step(picture, job)
+    return picture

@@ -1,0 +1,1 @@
+"""Our engine beside others: `python -m benchmarks.engine FOLDER`."""

@@ -1,0 +1,80 @@
+"""One source, many outputs: render_many beside one render for each."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import Image
+
+from thumbproxy.media import Encoded, Format
+from thumbproxy.options import Options
+
+from .fidelity import ssim
+from .makers import OURS
+from .sources import Pictures, megapixels
+
+WIDTHS = (320, 480, 640, 800, 960, 1280)
+PAIRS = ((Format.JPEG, Format.WEBP), (Format.JPEG, Format.AVIF))
+
+
+class Many(NamedTuple):
+    """CPU milliseconds of all outputs together, medians; the ratio is that of neighbours.
+
+    likeness  SSIM of the least alike pair of pictures, one made together, one singly
+    """
+
+    formats: tuple[Format, ...]
+    together: float
+    singly: float
+    ratio: float
+    likeness: float
+
+    @property
+    def name(self) -> str:
+        return " + ".join(format.name for format in self.formats)
+
+
+def compared(pictures: Pictures, rounds: int, thread: ThreadPoolExecutor) -> list[Many]:
+    """Six widths in each pair of formats, of the photo that is nearest to 12 megapixels."""
+    source = min(pictures.values(), key=lambda body: abs(megapixels(body) - 12))
+    return [_pair(source, formats, rounds, thread) for formats in PAIRS]
+
+
+def _pair(
+    source: bytes, formats: tuple[Format, ...], rounds: int, thread: ThreadPoolExecutor
+) -> Many:
+    wanted = [(Options(width=width), format) for width in WIDTHS for format in formats]
+
+    def together() -> list[Encoded]:
+        return OURS.render_many(source, wanted)
+
+    def singly() -> list[Encoded]:
+        return [OURS.render(source, options, format) for options, format in wanted]
+
+    times = []
+    for _ in range(rounds):
+        many, ours = thread.submit(_timed, together).result()
+        one_by_one, theirs = thread.submit(_timed, singly).result()
+        times.append((many, one_by_one))
+    return Many(
+        formats,
+        *(1000 * statistics.median(column) for column in zip(*times, strict=True)),
+        statistics.median(a / b for a, b in times),
+        min(ssim(_shown(a), _shown(b)) for a, b in zip(ours, theirs, strict=True)),
+    )
+
+
+def _timed(work: Callable[[], list[Encoded]]) -> tuple[float, list[Encoded]]:
+    """CPU seconds, and what was made."""
+    started = time.process_time()
+    made = work()
+    return time.process_time() - started, made
+
+
+def _shown(encoded: Encoded) -> Image.Image:
+    return Image.open(io.BytesIO(encoded.body))

@@ -1,0 +1,288 @@
+"""What a picture should look like, found without thumbproxy's own code and without Pillow.
+
+Sources are decoded, turned upright and brought to sRGB by libvips; sizes and regions come from
+exact fractions; and the resize is a plain formula: Lanczos of three lobes as a matrix for each
+direction, over premultiplied colours, in floating point. Nothing is stored: every reference is
+made when it is needed.
+
+Pixels are arrays of height x width x 4, float32: red, green, blue and alpha, 0 to 255 each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyvips
+
+from thumbproxy.options import Options
+
+Pixels = np.ndarray[Any, np.dtype[np.float32]]
+Size = tuple[int, int]
+Region = tuple[Fraction, Fraction, Fraction, Fraction]
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+_PLACES = {"n": (1, 0), "ne": (2, 0), "e": (2, 1), "se": (2, 2), "s": (1, 2), "sw": (0, 2),
+           "w": (0, 1), "nw": (0, 0), "c": (1, 1)}  # fmt: skip
+HALF = Fraction(1, 2)
+
+
+# --- sizes
+
+
+class Wanted(NamedTuple):
+    """The geometry of an output by the rules of the options, in coordinates of the upright picture.
+
+    crop    what `crop` leaves, whole pixels
+    region  the part of the picture that is shown
+    size    what the region is resized to
+    canvas  the size before `rot`
+    offset  of the resized region on the canvas
+    output  the size after `rot`
+    """
+
+    crop: tuple[int, int, int, int]
+    region: Region
+    size: Size
+    canvas: Size
+    offset: tuple[int, int]
+    output: Size
+
+
+def half_up(length: Fraction) -> int:
+    return math.floor(length + HALF)
+
+
+def side(length: Fraction) -> int:
+    return max(1, half_up(length))
+
+
+def exact(number: float) -> Fraction:
+    """The number as it is written in a URL."""
+    return Fraction(str(number))
+
+
+def wanted(picture: Size, options: Options, most: int = 4096) -> Wanted:
+    """The geometry of what `options` make of an upright picture of this size.
+
+    most  the longest side that an output may have
+    """
+    spans = [(0, length) for length in picture]
+    if options.crop is not None:
+        x, y, width, height = options.crop
+        spans = [_span(x, width, picture[0]), _span(y, height, picture[1])]
+    (left, right), (top, bottom) = spans
+    size = (Fraction(right - left), Fraction(bottom - top))
+    part, resized, canvas, offset = _fitted(size, options, Fraction(most))
+    region = (left + part[0], top + part[1], left + part[2], top + part[3])
+    output = canvas[::-1] if options.rotate in (90, 270) else canvas
+    return Wanted((left, top, right, bottom), region, resized, canvas, offset, output)
+
+
+def _span(start: float, length: float, whole: int) -> tuple[int, int]:
+    first = exact(start) * whole if isinstance(start, float) else Fraction(start)
+    if isinstance(start, float):
+        first = min(first, Fraction(whole - 1))
+    extent = exact(length) * whole if isinstance(length, float) else Fraction(length)
+    begin = half_up(first)
+    return begin, max(begin + 1, min(half_up(first + extent), whole))
+
+
+def _fitted(
+    size: tuple[Fraction, Fraction], options: Options, most: Fraction
+) -> tuple[Region, Size, Size, tuple[int, int]]:
+    """Region, its size, canvas and offset."""
+    zero, one, dpr = Fraction(0), Fraction(1), exact(options.dpr)
+    width, height = size
+    everything = (zero, zero, width, height)
+    asked = [None if n is None else Fraction(n) for n in (options.width, options.height)]
+    if None in asked or options.fit == "inside":
+        scales = [most / width, most / height]
+        scales += [n * dpr / s for n, s in zip(asked, size, strict=True) if n is not None]
+        if asked == [None, None] or not options.enlarge:
+            scales.append(one)
+        made = (side(width * min(scales)), side(height * min(scales)))
+        return everything, made, made, (0, 0)
+    across, down = (n or one for n in asked)
+    by = min(dpr, most / across, most / down)
+    box = (side(across * by), side(down * by))
+    if options.fit == "stretch":
+        shrink = one if options.enlarge else min(one, width / box[0], height / box[1])
+        made = (side(box[0] * shrink), side(box[1] * shrink))
+        return everything, made, made, (0, 0)
+    focus = _focus(options.gravity)
+    if options.fit == "pad":
+        scale = min(box[0] / width, box[1] / height)
+        scale = scale if options.enlarge else min(scale, one)
+        made = (side(width * scale), side(height * scale))
+        offset = tuple(half_up((b - m) * f) for b, m, f in zip(box, made, focus, strict=True))
+        return everything, made, box, (offset[0], offset[1])
+    return _covered(size, box, options.enlarge, focus)
+
+
+def _covered(
+    size: tuple[Fraction, Fraction], box: Size, enlarge: bool, focus: tuple[Fraction, Fraction]
+) -> tuple[Region, Size, Size, tuple[int, int]]:
+    scale = max(box[0] / size[0], box[1] / size[1])
+    lengths = (box[0] / scale, box[1] / scale)
+    made = box
+    whole = scale >= 1 and not enlarge
+    if whole:
+        made = (side(lengths[0]), side(lengths[1]))
+        lengths = (Fraction(made[0]), Fraction(made[1]))
+    starts = [
+        min(max(f * s - length / 2, Fraction(0)), s - length)
+        for f, s, length in zip(focus, size, lengths, strict=True)
+    ]
+    if whole:
+        starts = [Fraction(half_up(start)) for start in starts]
+    left, top = starts
+    return (left, top, left + lengths[0], top + lengths[1]), made, made, (0, 0)
+
+
+def _focus(gravity: str | tuple[float, float]) -> tuple[Fraction, Fraction]:
+    if isinstance(gravity, str):
+        across, down = _PLACES[gravity]
+        return Fraction(across, 2), Fraction(down, 2)
+    return exact(gravity[0]), exact(gravity[1])
+
+
+# --- pixels
+
+
+def decoded(file: bytes) -> Pixels:
+    """A still picture, or the first of several, as libvips sees it: upright and in sRGB."""
+    return pixels(pyvips.Image.new_from_buffer(file, "").autorot())
+
+
+def decoded_frames(file: bytes) -> tuple[list[Pixels], list[int], int]:
+    """The frames of an animation as libvips sees them, their durations in ms, and how many times
+    they are played (0 for ever)."""
+    strip = pyvips.Image.new_from_buffer(file, "", n=-1)
+    height = strip.get("page-height")
+    stack = pixels(strip)
+    frames = [stack[top : top + height] for top in range(0, stack.shape[0], height)]
+    return frames, list(strip.get("delay")), strip.get("loop")
+
+
+def pixels(image: pyvips.Image) -> Pixels:
+    if image.get_typeof("icc-profile-data"):
+        image = image.icc_transform(
+            "srgb", embedded=True, intent="relative", black_point_compensation=True
+        )
+    array = image.numpy().astype(np.float32)
+    array = array[:, :, None] if array.ndim == 2 else array
+    if image.interpretation in ("rgb16", "grey16"):
+        array /= 257
+    if image.interpretation == "cmyk":
+        # Without a profile it is arithmetic: every ink takes its share of the light.
+        inks = 255 - array
+        array = inks[:, :, :3] * inks[:, :, 3:] / 255
+    alpha = array[:, :, -1:] if array.shape[2] in (2, 4) else np.full_like(array[:, :, :1], 255)
+    colours = array[:, :, :3] if array.shape[2] >= 3 else array[:, :, :1].repeat(3, 2)
+    return np.concatenate((colours, alpha), 2)
+
+
+def resampled(picture: Pixels, region: Sequence[Fraction], size: Size) -> Pixels:
+    """`region` of a picture, resized. What lies around the region counts at its edges."""
+    across = _lanczos(picture.shape[1], float(region[0]), float(region[2]), size[0])
+    down = _lanczos(picture.shape[0], float(region[1]), float(region[3]), size[1])
+    share = picture[:, :, 3:] / 255
+    flat = np.concatenate((picture[:, :, :3] * share, picture[:, :, 3:]), 2)
+    made = np.einsum("yh,hwc->ywc", down, flat, optimize=True)
+    made = np.clip(np.einsum("xw,ywc->yxc", across, made, optimize=True), 0, 255)
+    alpha = made[:, :, 3:]
+    colours = np.divide(made[:, :, :3] * 255, alpha, out=np.zeros_like(made[:, :, :3]),
+                        where=alpha > 0)  # fmt: skip
+    return np.concatenate((np.clip(colours, 0, 255), alpha), 2).astype(np.float32)
+
+
+def _lanczos(length: int, start: float, end: float, count: int) -> Pixels:
+    """What each pixel of a side counts, down, for each of the `count` from `start` to `end`."""
+    step = (end - start) / count
+    stretch = max(step, 1.0)
+    middles = start + (np.arange(count) + 0.5) * step
+    x = (np.arange(length) + 0.5 - middles[:, None]) / stretch
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def over(ground: Sequence[float], picture: Pixels) -> Pixels:
+    """A picture on an opaque ground of one colour."""
+    share = picture[:, :, 3:] / 255
+    colours = picture[:, :, :3] * share + np.array(ground, np.float32) * (1 - share)
+    return np.concatenate((colours, np.full_like(share, 255)), 2)
+
+
+def reference(picture: Pixels, options: Options, *, clear: bool) -> Pixels:
+    """What the options of geometry, and `bg`, make of an upright picture in sRGB.
+
+    clear  transparency stays where nothing is said about a background
+    """
+    numbers = wanted((picture.shape[1], picture.shape[0]), options)
+    left, top, right, bottom = numbers.crop
+    part = [n - at for n, at in zip(numbers.region, (left, top, left, top), strict=True)]
+    made = resampled(picture[top:bottom, left:right], part, numbers.size)
+    transparent = bool((picture[:, :, 3] < 255).any())
+    ground = WHITE if options.background is None else tuple(bytes.fromhex(options.background))
+    canvas = np.zeros((numbers.canvas[1], numbers.canvas[0], 4), np.float32)
+    if not (transparent and clear):
+        canvas[:] = (*ground, 255)
+    x, y = numbers.offset
+    canvas[y : y + made.shape[0], x : x + made.shape[1]] = made
+    canvas = np.rot90(canvas, -options.rotate // 90)
+    if options.flip:
+        canvas = canvas[:: -1 if "v" in options.flip else 1, :: -1 if "h" in options.flip else 1]
+    return canvas if clear and options.background is None else over(ground, canvas)
+
+
+# --- comparing
+
+
+class Difference(NamedTuple):
+    """How far a picture is from its reference, at its worst on white and on black.
+
+    light   PSNR of the luma, dB
+    colour  PSNR of red, green and blue averaged over blocks of 4 x 4 pixels, dB
+    flat    the largest difference of a channel where the reference is of one colour: where no
+            pixel at most 8 away differs by more than 2
+    """
+
+    light: float
+    colour: float
+    flat: float
+
+
+def difference(made: Pixels, expected: Pixels) -> Difference:
+    worst = [_difference(over(c, made), over(c, expected)) for c in (WHITE, BLACK)]
+    return Difference(
+        min(d.light for d in worst), min(d.colour for d in worst), max(d.flat for d in worst)
+    )
+
+
+def _difference(made: Pixels, expected: Pixels) -> Difference:
+    error = (made - expected)[:, :, :3]
+    height, width = (max(1, n // 4) for n in error.shape[:2])
+    blocks = error[: height * 4, : width * 4]
+    if min(error.shape[:2]) >= 4:
+        blocks = blocks.reshape(height, 4, width, 4, 3).mean((1, 3))
+    flat = _flat(expected[:, :, :3])
+    most = float(np.abs(error)[flat].max()) if flat.any() else 0.0
+    return Difference(psnr(error @ np.float32((0.299, 0.587, 0.114))), psnr(blocks), most)
+
+
+def psnr(error: Pixels) -> float:
+    return 10 * math.log10(255**2 / max(float(np.mean(error**2)), 1e-4))
+
+
+def _flat(picture: Pixels, reach: int = 8) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    high, low = picture, picture
+    for axis in (0, 1):
+        pad = [(reach, reach) if axis == n else (0, 0) for n in range(3)]
+        window = {"window_shape": 2 * reach + 1, "axis": axis}
+        views = np.lib.stride_tricks.sliding_window_view
+        high = views(np.pad(high, pad, "edge"), **window).max(-1)
+        low = views(np.pad(low, pad, "edge"), **window).min(-1)
+    return np.asarray((high - low).max(2) <= 2)

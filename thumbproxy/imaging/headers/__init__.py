@@ -1,0 +1,68 @@
+"""What the headers of JPEG, PNG, GIF and WebP files say, read without a decoder.
+
+Decoders allocate by what a header says: an animated WebP of 186 bytes makes one reserve 2 GB. So
+the header is read here first, and a picture over the limits never reaches a decoder. The format
+is decided by the first bytes alone, never by a name or a content type.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from thumbproxy.errors import BrokenImage, UnsupportedImage
+from thumbproxy.imaging.headers.facts import MOST_FRAMES, MOST_SCANS, Header
+from thumbproxy.imaging.headers.gif import read_gif
+from thumbproxy.imaging.headers.jpeg import read_jpeg
+from thumbproxy.imaging.headers.png import read_png
+from thumbproxy.imaging.headers.webp import read_webp
+from thumbproxy.limits import Limits
+
+__all__ = ["MOST_FRAMES", "MOST_SCANS", "Header", "read_header"]
+
+
+def read_header(source: bytes, limits: Limits) -> Header:
+    """The header of an encoded picture.
+
+    Raises UnsupportedImage when the first bytes are of no allowed format, or of a kind of JPEG
+    that nobody shows; BrokenImage when the header cannot be read or describes a picture over
+    `limits`.
+    """
+    read = _reader(source)
+    try:
+        header = read(source)
+    except (struct.error, IndexError) as error:
+        raise BrokenImage(log=f"header cut short: {error}") from error
+    _check(header, limits)
+    return header
+
+
+def _reader(source: bytes) -> Callable[[bytes], Header]:
+    if source.startswith(b"\xff\xd8\xff"):
+        return read_jpeg
+    if source.startswith(b"\x89PNG\r\n\x1a\n"):
+        return read_png
+    if source.startswith((b"GIF87a", b"GIF89a")):
+        return read_gif
+    if source.startswith(b"RIFF") and source[8:12] == b"WEBP":
+        return read_webp
+    raise UnsupportedImage
+
+
+def _check(header: Header, limits: Limits) -> None:
+    width, height, frames = header.width, header.height, header.frames
+    if not width or not height or not frames:
+        raise BrokenImage("The source image has no pixels.")
+    if max(width, height) > limits.source_side:
+        raise BrokenImage(
+            f"The source image is {width} x {height} pixels; "
+            f"at most {limits.source_side} on a side are allowed."
+        )
+    if frames > MOST_FRAMES:
+        raise BrokenImage(f"The source image has more than {MOST_FRAMES} frames.")
+    if width * height * frames > limits.source_pixels:
+        in_frames = f" in {frames} frames" if frames > 1 else ""
+        raise BrokenImage(
+            f"The source image has {width} x {height} pixels{in_frames}; "
+            f"at most {limits.source_pixels} altogether are allowed."
+        )

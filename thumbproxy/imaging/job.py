@@ -1,0 +1,62 @@
+"""What a step of the pipeline may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from PIL import Image
+
+from thumbproxy.imaging.boxes import Box
+from thumbproxy.imaging.geometry import Plan
+from thumbproxy.imaging.watermark import Watermark
+from thumbproxy.media import Format
+from thumbproxy.options import Options
+
+Colour = tuple[int, int, int, int]
+
+
+class Level(NamedTuple):
+    """Pixels to resize from: the picture as it was decoded, or a smaller copy of it.
+
+    image  L, LA, RGB, RGBX, RGBA or CMYK, in the sensor's orientation
+    box    the region of the unscaled sensor's picture that `image` shows, in fractions of a pixel
+    icc    its colour profile; empty for none
+    """
+
+    image: Image.Image
+    box: Box
+    icc: bytes = b""
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of `image` for one of the sensor's picture, across and down."""
+        return self.image.width / self.box.width, self.image.height / self.box.height
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make."""
+
+    level: Level
+    plan: Plan
+    options: Options
+    format: Format
+    watermarks: Mapping[str, Watermark] = field(default_factory=dict)
+
+    @property
+    def background(self) -> Colour | None:
+        """The colour of `bg`, 0 to 255 each; opaque, over white, for a format without alpha."""
+        if self.options.background is None:
+            return None
+        red, green, blue, alpha = bytes.fromhex(self.options.background.ljust(8, "f"))
+        if self.format.has_alpha:
+            return red, green, blue, alpha
+        shine = 255 - alpha
+        return (
+            (red * alpha + 255 * shine) // 255,
+            (green * alpha + 255 * shine) // 255,
+            (blue * alpha + 255 * shine) // 255,
+            255,
+        )

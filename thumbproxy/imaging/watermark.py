@@ -1,0 +1,72 @@
+"""Watermarks: pictures of the configuration that are put on renditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from thumbproxy.errors import SourceError
+from thumbproxy.imaging.alpha import has_alpha
+from thumbproxy.imaging.boxes import Box
+from thumbproxy.imaging.decode import decode
+from thumbproxy.imaging.geometry import plan
+from thumbproxy.imaging.headers import read_header
+from thumbproxy.kinds import COMPASS
+from thumbproxy.limits import Limits
+from thumbproxy.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A picture to put on others.
+
+    picture   RGBA, its opacity worked in
+    position  where it stands, in fractions from the left and the top of the room there is
+    scale     its width as a fraction of the rendition's
+    margin    px to the rendition's edges, times dpr
+    """
+
+    picture: Image.Image
+    position: tuple[float, float] = COMPASS["se"]
+    scale: float = 0.2
+    margin: int = 0
+
+    def box(self, width: int, height: int, dpr: float) -> Box:
+        """Where it goes on a rendition of that size, px: wholly inside, its ratio kept."""
+        margin = min(round(self.margin * dpr), (min(width, height) - 1) // 2)
+        room = width - 2 * margin, height - 2 * margin
+        scale = min(
+            width * self.scale / self.picture.width,
+            room[0] / self.picture.width,
+            room[1] / self.picture.height,
+        )
+        size = (
+            max(1, round(self.picture.width * scale)),
+            max(1, round(self.picture.height * scale)),
+        )
+        left = margin + round((room[0] - size[0]) * self.position[0])
+        top = margin + round((room[1] - size[1]) * self.position[1])
+        return Box(left, top, left + size[0], top + size[1])
+
+
+def load_watermark(
+    path: str, *, position: tuple[float, float], opacity: float, scale: float, margin: int
+) -> Watermark:
+    """Read a watermark's picture. Raises OSError, or ValueError with what is wrong with it."""
+    source = Path(path).read_bytes()
+    limits = Limits()
+    try:
+        header = read_header(source, limits)
+        decoded = decode(source, header, plan(header.info, Options(), limits))
+    except SourceError as error:
+        raise ValueError(error.reason) from None
+    picture = decoded.image.convert("RGB" if decoded.image.mode == "RGBX" else decoded.image.mode)
+    picture = picture if has_alpha(picture) else picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    decoded.release()
+    if opacity < 1:
+        faded = picture.getchannel("A").point(lambda value: round(value * opacity))
+        picture.putalpha(faded)
+    return Watermark(picture, position, scale, margin)
