@@ -7,16 +7,15 @@ tests/test_docs.py renders them again and compares.
 
 from __future__ import annotations
 
-import io
+import json
 import re
 import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from html import escape
-from itertools import batched
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -67,11 +66,6 @@ class Shot(NamedTuple):
         return f"{self.name}.{self.format}"
 
 
-def _boxed(prefix: str, source: str, *shown: str) -> tuple[Shot, ...]:
-    """Pictures that show all of their options."""
-    return tuple(Shot(f"{prefix}-{n}", source, text, "") for n, text in enumerate(shown, 1))
-
-
 def _shots(prefix: str, source: str, *shown: str, more: str = "w_180") -> tuple[Shot, ...]:
     return tuple(Shot(f"{prefix}-{n}", source, text, more) for n, text in enumerate(shown, 1))
 
@@ -83,22 +77,22 @@ GRIDS: Mapping[str, tuple[Shot, ...]] = {
         *_shots("trim", FRAMED, "_", "trim_10", more="w_150,h_150"),
     ),
     "box": (
-        *_boxed("side", FOREST, "w_100", "h_100"),
-        *_boxed("fit", MOUNTAINS, "w_150,h_150", "w_150,h_150,fit_cover"),
-        *_boxed("fit-more", MOUNTAINS, "w_150,h_150,fit_pad,bg_e8a87c", "w_150,h_150,fit_stretch"),
+        *_shots("fit", MOUNTAINS, "_", "fit_cover", "fit_pad,bg_e8a87c", "fit_stretch",
+                more="w_150,h_150"),
+        *_shots("side", FOREST, "w_100", "h_100", more=""),
         Shot("up-1", CITY, "w_150", "crop_0.4x0.3x0.075x0.09", fine=False),
         Shot("up-2", CITY, "w_150,up", "crop_0.4x0.3x0.075x0.09", fine=False),
     ),
-    "gravity": _shots("g", DUNES, "g_w", "g_e", "g_0.35x0.5", "g_smart", more=_TALL),
+    "gravity": _shots("g", SEA, "_", "g_e", "g_0.36x0.4", "g_smart", more=_TALL),
     "dpr": (
         Shot("dpr-1", SEA, "w_90,round_20", "", fine=False),
         Shot("dpr-2", SEA, "w_90,dpr_2,round_20", "", fine=False),
     ),
     "turning": _shots("turn", SIDEWAYS, "_", "rot_90", "flip_h", "flip_v", more="w_120,h_120"),
     "background": (
-        *_shots("bg", LOGO, "_", "bg_ffe3b8", "fit_pad,bg_1a2145", more="w_180,h_90"),
-        *_shots("round", DEW, "round_24", more="w_180"),
-        *_shots("round-max", DEW, "round_max", more="w_120,h_120,fit_cover"),
+        *_shots("bg", LOGO, "_", "bg_ffe3b8"),
+        Shot("round", DEW, "round_24"),
+        Shot("round-max", DEW, "round_max", "w_120,h_120,fit_cover"),
     ),
     "colours": _shots(
         "colour", CITY, "_", "bright_40", "bright_-40", "contrast_40", "contrast_-40",
@@ -108,7 +102,7 @@ GRIDS: Mapping[str, tuple[Shot, ...]] = {
         *_shots("blur", FOREST, "_", "blur_1.5", "blur_6", more=_TALL),
         *_shots("sharp", FOREST, "sharp_2", more=_TALL),
     ),
-    "watermark": _shots("wm", SEA, "wm_corner", "wm_stamp"),
+    "watermark": _shots("wm", DUNES, "wm_corner", "wm_stamp"),
     "quality": tuple(
         Shot(f"q-{n}", MOUNTAINS, shown, format=format, fine=False, weighs=True)
         for n, (shown, format) in enumerate(
@@ -146,9 +140,18 @@ class Studio:
         self.sources: Mapping[str, bytes] = made
 
     def render(self, shot: Shot) -> bytes:
-        return self.engine.render(
-            self.sources[shot.source], shot.options, Format(shot.format)
-        ).body
+        source = self.sources[shot.source]
+        return self.engine.render(source, shot.options, Format(shot.format)).body
+
+    def document(self) -> dict[str, Any]:
+        """The info document that the page shows, without what changes with the encoder."""
+        options = Options.read("w_400,h_300,fit_cover")
+        body = self.engine.render(self.sources[MOUNTAINS], options, Format.JSON).body
+        facts: dict[str, Any] = json.loads(body)
+        facts["source"]["version"] = facts["source"]["version"][:12] + "…"
+        uri = facts["placeholder"]["data_uri"]
+        facts["placeholder"]["data_uri"] = uri[:60] + "…"
+        return facts
 
 
 def _needed() -> set[str]:
@@ -167,8 +170,8 @@ def _engine(page: str, folder: Path) -> PillowEngine:
 def table(shots: tuple[Shot, ...], folder: Path = FOLDER) -> str:
     """The pictures side by side, with their options below, as HTML that GitHub shows."""
     rows = []
-    for row in batched(shots, PER_ROW):
-        cells = "\n".join(_cell(shot, folder) for shot in row)
+    for start in range(0, len(shots), PER_ROW):
+        cells = "\n".join(_cell(shot, folder) for shot in shots[start : start + PER_ROW])
         rows.append(f"<tr>\n{cells}\n</tr>")
     return "<table>\n" + "\n".join(rows) + "\n</table>"
 
@@ -177,26 +180,36 @@ def _cell(shot: Shot, folder: Path) -> str:
     path = folder / shot.file
     with Image.open(path) as image:
         width, height = (side // (2 if shot.fine else 1) for side in image.size)
-    text = shot.shown
+    text = f"<code>{shot.shown}</code>" if shot.shown != "_" else "as it is"
     if shot.weighs:
-        text = f"{shot.shown}.{shot.format}"
-    weight = f"<br>{path.stat().st_size:,} bytes" if shot.weighs else ""
+        text = f"<code>{shot.shown.removeprefix('_')}.{shot.format}</code><br>"
+        text += f"{path.stat().st_size:,} bytes"
     return (
         f'<td align="center"><img src="{folder.name}/{shot.file}" width="{width}"'
         f' height="{height}" alt="{escape(f"{shot.source} with {shot.options}")}"><br>'
-        f"<code>{escape(text)}</code>{weight}</td>"
+        f"{text}</td>"
     )
 
 
+def filled(page: str, title: str, content: str) -> str:
+    """The page with `content` between the comment with that title and the next `end`."""
+    begin, end = f"<!-- {title} -->\n", "<!-- end -->"
+    before, found, after = page.partition(begin)
+    if not found or end not in after:
+        raise ValueError(f"{PAGE.name} has no place for {title!r}.")
+    return f"{before}{begin}{content}\n{end}{after.partition(end)[2]}"
+
+
 def with_tables(page: str) -> str:
-    """The page with its tables of pictures as they should be, each between its two comments."""
+    """The page with its tables of pictures as they should be."""
     for name, shots in GRIDS.items():
-        begin, end = f"<!-- pictures: {name} -->", "<!-- end -->"
-        before, found, after = page.partition(begin)
-        if not found or end not in after:
-            raise ValueError(f"{PAGE.name} has no place for the pictures {name!r}.")
-        page = f"{before}{begin}\n{table(shots)}\n{end}{after.partition(end)[2]}"
+        page = filled(page, f"pictures: {name}", table(shots))
     return page
+
+
+def with_document(page: str, facts: Mapping[str, Any]) -> str:
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    return filled(page, "document", f"```json\n{text}\n```")
 
 
 def main() -> None:
@@ -207,7 +220,7 @@ def main() -> None:
         path.unlink()
     for shot in SHOTS:
         (FOLDER / shot.file).write_bytes(studio.render(shot))
-    PAGE.write_text(with_tables(page))
+    PAGE.write_text(with_document(with_tables(page), studio.document()))
     total = sum(path.stat().st_size for path in FOLDER.iterdir())
     sys.stdout.write(f"{len(SHOTS)} pictures, {total / 1000:.0f} KB\n")
 

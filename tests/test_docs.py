@@ -14,7 +14,8 @@ from test_urls import VECTORS
 from thumbproxy import errors
 from thumbproxy.cli import main
 from thumbproxy.options import OPTIONS
-from thumbproxy.settings import EXAMPLE_KEYS, Settings
+from thumbproxy.setting_kinds import EXAMPLE_KEYS
+from thumbproxy.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

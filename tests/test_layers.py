@@ -20,7 +20,7 @@ LAYERS = """
     errors
     media  limits  kinds
     options  signing
-    urls  freshness  connections
+    urls  freshness  connections  setting_kinds
     negotiate  responses  settings  thumbnails
     imaging  origins  caches  concurrency
     service

@@ -12,7 +12,8 @@ from thumbproxy import ThumbProxy
 from thumbproxy.build import application, standalone
 from thumbproxy.errors import SettingsError
 from thumbproxy.limits import Limits
-from thumbproxy.settings import EXAMPLE_KEYS, OriginSetting, Settings
+from thumbproxy.setting_kinds import EXAMPLE_KEYS, OriginSetting
+from thumbproxy.settings import Settings
 
 KEY = "a-key-that-only-the-tests-use"
 

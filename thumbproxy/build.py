@@ -27,7 +27,8 @@ from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
-from thumbproxy.settings import OriginSetting, Settings, WatermarkSetting, unknown_setting
+from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
+from thumbproxy.settings import Settings, unknown_setting
 from thumbproxy.signing import Signer
 from thumbproxy.upstream import Upstream
 from thumbproxy.urls import UrlCodec

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -235,52 +233,3 @@ class Gravity:
 
     def write(self, value: str | tuple[float, float]) -> str:
         return value if isinstance(value, str) else "x".join(map(shortest, value))
-
-
-# -- kinds that only settings have --
-
-
-class Refusal(ValueError):
-    """Why a value is refused, where its kind knows more than what it takes. Shows no secret."""
-
-
-class Switch:
-    allowed = "true or false"
-    _words: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
-
-    def read(self, text: str) -> bool:
-        return self._words[text.lower()]
-
-    def check(self, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError
-        return value
-
-
-class Network:
-    allowed = "a network like 10.0.0.0/8"
-
-    def read(self, text: str) -> str:
-        return self.check(text)
-
-    def check(self, value: Any) -> str:
-        return str(ipaddress.ip_network(value))
-
-
-@dataclass(frozen=True)
-class ListOf:
-    """Several values of a kind; separated by commas where they are text."""
-
-    kind: Any
-
-    @property
-    def allowed(self) -> str:
-        return f"a list, each {self.kind.allowed}"
-
-    def read(self, text: str) -> tuple[Any, ...]:
-        return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
-
-    def check(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str):
-            raise Refusal("one text is not a list")
-        return tuple(self.kind.check(item) for item in value)

@@ -95,10 +95,15 @@ class Thumbnailer:
 
     def _hit(self, job: Job) -> Rendition | None:
         """From the nearest cache, without waiting for anything."""
+        request = job.request
         for cache in self._caches[:1]:
-            if job.public and not job.request.auto:
-                return cache.get(job.request, None, public=True)
-            record = cache.record(job.request.source)
+            if job.public:
+                # A client's first choice is kept only where it was settled on for all such clients.
+                first = request.accepting(request.accepted[0]) if request.accepted else request
+                rendition = cache.get(first, None, public=True)
+                if rendition is not None or not request.auto:
+                    return rendition
+            record = cache.record(request.source)
             if record is not None and (job.public or self._fresh(job, record)):
                 return cache.get(self._settled(job, record).request, record, public=job.public)
         return None

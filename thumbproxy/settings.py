@@ -13,133 +13,25 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import SettingsError
-from thumbproxy.kinds import (
-    Choice,
-    Gravity,
-    Kind,
-    ListOf,
-    Network,
-    Number,
-    Pattern,
-    Refusal,
-    Switch,
-)
+from thumbproxy.kinds import Choice, Kind, Number, Pattern
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding
-from thumbproxy.options import NAME
-from thumbproxy.signing import MINIMUM_KEY_BYTES
+from thumbproxy.setting_kinds import (
+    REFUSALS,
+    Key,
+    ListOf,
+    Network,
+    OriginSetting,
+    OriginTable,
+    Refusal,
+    Switch,
+    WatermarkSetting,
+    WatermarkTable,
+)
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
-# Keys that stand in documentation: whoever reads it could sign with them.
-EXAMPLE_KEYS = {
-    "your signing key",
-    "the newest key signs, all of them verify",
-    "correct-horse-battery-staple-0001",
-}
-
-# What kinds raise for a value that they do not take.
-_REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
-
 _MIB = 1024 * 1024
 _DAY = 86_400
-
-
-class OriginSetting(NamedTuple):
-    """Where the sources below a prefix come from: a folder's path or an HTTP URL."""
-
-    location: str
-    immutable: bool = False
-
-
-class WatermarkSetting(NamedTuple):
-    """A picture to put on others.
-
-    position  as the option `g`; opacity 0 to 1; scale: its width as a fraction of the output's
-    margin    px to the output's edges, times dpr
-    """
-
-    image: str
-    position: str | tuple[float, float] = "se"
-    opacity: float = 1
-    scale: float = 0.2
-    margin: int = 0
-
-
-class Key:
-    allowed = (
-        f"a secret of {MINIMUM_KEY_BYTES} bytes at least, not an example; "
-        "`thumbproxy keygen` makes one"
-    )
-
-    def read(self, text: str) -> str:
-        return self.check(text)
-
-    def check(self, value: Any) -> str:
-        if not isinstance(value, str):
-            raise TypeError
-        if len(value.encode()) < MINIMUM_KEY_BYTES:
-            raise Refusal(f"a key of {len(value.encode())} bytes is too short")
-        if value in EXAMPLE_KEYS:
-            raise Refusal("this key is an example of the documentation, which everyone can read")
-        return value
-
-
-class OriginTable:
-    allowed = 'a table in the file: "prefix/" = "/folder or URL", or { location, immutable }'
-
-    def read(self, text: str) -> Any:
-        raise ValueError
-
-    def check(self, value: Any) -> dict[str, OriginSetting]:
-        return {prefix: self._entry(prefix, entry) for prefix, entry in value.items()}
-
-    def _entry(self, prefix: str, entry: Any) -> OriginSetting:
-        if prefix in _FIELDS:
-            raise Refusal(f"{prefix!r} is a setting and belongs above [origins]")
-        try:
-            setting = OriginSetting(**entry) if isinstance(entry, dict) else entry
-            setting = (
-                OriginSetting(setting) if isinstance(setting, str) else OriginSetting(*setting)
-            )
-            if isinstance(setting.location, str) and isinstance(setting.immutable, bool):
-                return setting
-        except TypeError:
-            pass
-        raise Refusal(f"the entry {prefix!r} is neither a location nor {{ location, immutable }}")
-
-
-class WatermarkTable:
-    allowed = (
-        "a table for each in the file: [watermarks.name] with image, and if you like position "
-        "(as `g`: se), opacity (0 to 1), scale (of the width: 0.2) and margin (px)"
-    )
-    _kinds: Mapping[str, Kind] = {
-        "image": Pattern(r"\S.*", "a file"),
-        "position": Gravity(),
-        "opacity": Number(0, 1, 3),
-        "scale": Number(0.01, 1, 3),
-        "margin": Number(0, 4096),
-    }
-
-    def read(self, text: str) -> Any:
-        raise ValueError
-
-    def check(self, value: Any) -> dict[str, WatermarkSetting]:
-        return {NAME.check(name): self._entry(name, entry) for name, entry in value.items()}
-
-    def _entry(self, name: str, entry: Any) -> WatermarkSetting:
-        values = entry._asdict() if isinstance(entry, WatermarkSetting) else dict(entry)
-        for key, given in values.items():
-            if key not in self._kinds:
-                raise Refusal(f"{name!r} has {key!r}, which is none of {', '.join(self._kinds)}")
-            try:
-                values[key] = self._kinds[key].check(given)
-            except _REFUSALS:
-                allowed = self._kinds[key].allowed
-                raise Refusal(f"{key} of {name!r} is {given!r} and not {allowed}") from None
-        if "image" not in values:
-            raise Refusal(f"{name!r} has no image")
-        return WatermarkSetting(**values)
 
 
 def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
@@ -174,7 +66,7 @@ class Settings:
     origin: str = _setting(Pattern(r"\S.*|", "a folder or an HTTP URL"), "", "where sources are")
     immutable: bool = _setting(Switch(), False, "names at `origin` are never used again")
     origins: Mapping[str, OriginSetting] = _setting(
-        OriginTable(), {}, "origins by source prefix", repr=False
+        OriginTable(lambda: _FIELDS), {}, "origins by source prefix", repr=False
     )
     upstream: str = _setting(_HTTP_URL, "", "where every other request is passed on to")
     allow_networks: tuple[str, ...] = _setting(
@@ -242,7 +134,7 @@ class Settings:
             try:
                 value = _kind(setting).check(getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 faults.append(_fault(setting.name, setting, getattr(self, setting.name), error))
         if self.keys == ():
             faults.append(
@@ -363,7 +255,7 @@ def _read(said: _Said) -> Any:
     kind = _kind(setting)
     try:
         return kind.read(said.value) if said.text else kind.check(said.value)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise SettingsError([_fault(said.label, setting, said.value, error)]) from None
 
 

@@ -50,22 +50,23 @@ def _pair(
 ) -> Many:
     wanted = [(Options(width=width), format) for width in WIDTHS for format in formats]
 
-    def together() -> list[Encoded]:
+    def all_at_once() -> list[Encoded]:
         return OURS.render_many(source, wanted)
 
-    def singly() -> list[Encoded]:
+    def one_by_one() -> list[Encoded]:
         return [OURS.render(source, options, format) for options, format in wanted]
 
     times = []
     for _ in range(rounds):
-        many, ours = thread.submit(_timed, together).result()
-        one_by_one, theirs = thread.submit(_timed, singly).result()
-        times.append((many, one_by_one))
+        together, many = thread.submit(_timed, all_at_once).result()
+        singly, single = thread.submit(_timed, one_by_one).result()
+        times.append((together, singly))
     return Many(
         formats,
-        *(1000 * statistics.median(column) for column in zip(*times, strict=True)),
+        1000 * statistics.median(together for together, _ in times),
+        1000 * statistics.median(singly for _, singly in times),
         statistics.median(a / b for a, b in times),
-        min(ssim(_shown(a), _shown(b)) for a, b in zip(ours, theirs, strict=True)),
+        min(ssim(_shown(a), _shown(b)) for a, b in zip(many, single, strict=True)),
     )
 
 

@@ -8,25 +8,28 @@ const sharp = require(process.argv[2]);
 sharp.concurrency(1);
 sharp.cache(false);
 
-let waiting = Buffer.alloc(0);
+let waiting = Buffer.alloc(0); // read, but not yet taken
 
-function more() {
-  const part = Buffer.alloc(1 << 20);
-  const size = fs.readSync(0, part);
+function read(into) {
+  const size = fs.readSync(0, into);
   if (size === 0) process.exit(0);
-  waiting = Buffer.concat([waiting, part.subarray(0, size)]);
+  return size;
 }
 
 function take(size) {
-  while (waiting.length < size) more();
-  const taken = Buffer.from(waiting.subarray(0, size));
-  waiting = waiting.subarray(size);
+  const taken = Buffer.allocUnsafeSlow(size);
+  let done = waiting.copy(taken, 0, 0, size);
+  waiting = waiting.subarray(done);
+  while (done < size) done += read(taken.subarray(done));
   return taken;
 }
 
 function question() {
   let end;
-  while ((end = waiting.indexOf(10)) < 0) more();
+  while ((end = waiting.indexOf(10)) < 0) {
+    const part = Buffer.alloc(65536);
+    waiting = Buffer.concat([waiting, part.subarray(0, read(part))]);
+  }
   return JSON.parse(take(end + 1).toString());
 }
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.imaging.fitting import fit
-from thumbproxy.imaging.indexed import close, compact, exact
+from thumbproxy.imaging.indexed import bits, close, compact, exact
 from thumbproxy.media import Encoding, Format
 
 with contextlib.suppress(ImportError):
@@ -33,8 +33,8 @@ _DEFAULT = Encoding()
 _LOSSLESS_EFFORT = 75
 # From this quality on, full colour costs fewer bytes than a higher quality that looks as good.
 _FULL_COLOUR = 90
-# Bands of rows that stand for the whole picture. Deflate looks back 32 KB, so a band must be
-# higher than that.
+# Bands of rows that stand for the whole picture. Deflate looks back 32 KB, which is 15 rows of a
+# picture of 720 px: from bands of fewer rows it could not learn what repeats.
 _BANDS, _BAND_ROWS = 3, 24
 _HALF = 128  # of an alpha channel
 
@@ -135,7 +135,7 @@ def _png(image: Image.Image, encoding: Encoding) -> bytes:
     level = encoding.compression_png
     picture = compact(image)
     if picture.mode == "P":
-        return _saved(picture, "PNG", compress_level=level)
+        return _saved(picture, "PNG", compress_level=level, bits=bits(picture))
     strategy = zlib.Z_DEFAULT_STRATEGY if level == 0 or is_drawing(picture) else zlib.Z_RLE
     return _saved(picture, "PNG", compress_level=level, compress_type=strategy)
 

@@ -18,7 +18,7 @@ _FEWEST = 64
 # than good; above the second, a frame gets colours of its own.
 _GOOD, _FAR = 1.0, 3.6
 
-Colours = frozenset[tuple[int, int, int]]
+Colours = frozenset[tuple[int, ...]]
 Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -147,7 +147,7 @@ def _colours(pixels: Image.Image, opaque: Image.Image) -> Colours | None:
     counted = Image.merge("RGBA", (*pixels.split(), opaque)).getcolors(_MOST + 1)
     if counted is None:
         return None
-    colours = frozenset(colour[:3] for _, colour in counted if colour[3])  # type: ignore[index,misc]
+    colours = frozenset(colour[:3] for _, colour in counted if colour[3])  # type: ignore[index]
     return colours if len(colours) <= _MOST else None
 
 

@@ -65,9 +65,7 @@ def write_gif(frames: Sequence[Image.Image], durations: Sequence[int], loop: int
     pictures = ((_picture(frames[number]), time) for number, time in timed)
     body = [_head(size, shared, loop)]
     # Some readers take an animation for opaque if its first frame names no transparent index.
-    holes = any(
-        "A" in frame.mode and frame.getchannel("A").getextrema()[0] < _HALF for frame in frames
-    )
+    holes = any(_has_holes(frame) for frame in frames)
     for part in _parts(pictures, size, shared):
         part.sparse |= holes
         body.extend(_written(part, shared))
@@ -79,7 +77,7 @@ def _timed(durations: Sequence[int]) -> list[tuple[int, int]]:
 
     Of frames that are faster than that the later one is shown, so that the speed stays.
     """
-    timed = []
+    timed: list[tuple[int, int]] = []
     elapsed = began = 0
     for number, duration in enumerate(durations):
         elapsed += duration
@@ -104,6 +102,10 @@ def _picture(image: Image.Image) -> _Picture:
     pixels = Image.alpha_composite(white, picture).convert("RGB")
     pixels.paste(0, mask=ImageChops.invert(opaque))
     return _Picture(pixels, opaque)
+
+
+def _has_holes(image: Image.Image) -> bool:
+    return "A" in image.mode and image.getchannel("A").point(_SOLID).getextrema() != (255, 255)
 
 
 def _parts(

@@ -35,6 +35,14 @@ def exact(image: Image.Image, most: int) -> Image.Image | None:
     return _indexed(image.size, *_colours(image))
 
 
+def bits(image: Image.Image) -> int:
+    """How many bits an index of `image` (P) takes: 1, 2, 4 or 8."""
+    # Pillow counts by itself, but three bytes for each colour also where there are four.
+    palette = image.palette
+    colours = len(palette.palette) // len(palette.mode) if palette else 256
+    return next(bits for bits in (1, 2, 4, 8) if colours <= 1 << bits)
+
+
 def close(image: Image.Image, most: int, drawing: bool) -> Image.Image:
     """`image` (RGB) with a palette of at most `most` colours that come close.
 

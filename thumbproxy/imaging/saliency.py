@@ -49,13 +49,14 @@ def focal_point(picture: Image.Image, window: tuple[float, float]) -> tuple[floa
     answer always lies within the picture. A picture without anything in it gives the centre.
     """
     attention = _attention(picture)
-    across, down = (_kernel(length, side) for length, side in zip(attention.shape[::-1], window,
-                                                                  strict=True))  # fmt: skip
-    score = np.linalg.multi_dot([down[1], attention, across[1].T])
+    height, width = attention.shape
+    xs, across = _kernel(width, window[0])
+    ys, down = _kernel(height, window[1])
+    score = np.linalg.multi_dot([down, attention, across.T])
     score /= attention.mean() + _QUIET
-    score -= _CENTRE * ((across[0] - 0.5) ** 2 + (down[0][:, np.newaxis] - 0.5) ** 2)
+    score -= _CENTRE * ((xs - 0.5) ** 2 + (ys[:, np.newaxis] - 0.5) ** 2)
     row, column = np.unravel_index(int(score.argmax()), score.shape)
-    return round(float(across[0][column]), 4), round(float(down[0][row]), 4)
+    return round(float(xs[column]), 4), round(float(ys[row]), 4)
 
 
 def _kernel(length: int, window: float) -> tuple[Map, Map]:

@@ -1,0 +1,170 @@
+"""Kinds of values that settings have besides those of options."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from thumbproxy.kinds import Gravity, Kind, Number, Pattern
+from thumbproxy.options import NAME
+from thumbproxy.signing import MINIMUM_KEY_BYTES
+
+# Keys that stand in documentation: whoever reads it could sign with them.
+EXAMPLE_KEYS = {
+    "your signing key",
+    "the newest key signs, all of them verify",
+    "correct-horse-battery-staple-0001",
+}
+
+# What kinds raise for a value that they do not take.
+REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
+
+
+class Refusal(ValueError):
+    """Why a value is refused, where its kind knows more than what it takes. Shows no secret."""
+
+
+class Switch:
+    allowed = "true or false"
+    _words: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
+
+    def read(self, text: str) -> bool:
+        return self._words[text.lower()]
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+
+class Network:
+    allowed = "a network like 10.0.0.0/8"
+
+    def read(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: Any) -> str:
+        return str(ipaddress.ip_network(value))
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """Several values of a kind; separated by commas where they are text."""
+
+    kind: Any
+
+    @property
+    def allowed(self) -> str:
+        return f"a list, each {self.kind.allowed}"
+
+    def read(self, text: str) -> tuple[Any, ...]:
+        return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
+
+    def check(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            raise Refusal("one text is not a list")
+        return tuple(self.kind.check(item) for item in value)
+
+
+class OriginSetting(NamedTuple):
+    """Where the sources below a prefix come from: a folder's path or an HTTP URL."""
+
+    location: str
+    immutable: bool = False
+
+
+class WatermarkSetting(NamedTuple):
+    """A picture to put on others.
+
+    position  as the option `g`; opacity 0 to 1; scale: its width as a fraction of the output's
+    margin    px to the output's edges, times dpr
+    """
+
+    image: str
+    position: str | tuple[float, float] = "se"
+    opacity: float = 1
+    scale: float = 0.2
+    margin: int = 0
+
+
+class Key:
+    allowed = (
+        f"a secret of {MINIMUM_KEY_BYTES} bytes at least, not an example; "
+        "`thumbproxy keygen` makes one"
+    )
+
+    def read(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        if len(value.encode()) < MINIMUM_KEY_BYTES:
+            raise Refusal(f"a key of {len(value.encode())} bytes is too short")
+        if value in EXAMPLE_KEYS:
+            raise Refusal("this key is an example of the documentation, which everyone can read")
+        return value
+
+
+@dataclass(frozen=True)
+class OriginTable:
+    """reserved: names that are settings and were meant to stand elsewhere, when they are known."""
+
+    reserved: Callable[[], Container[str]]
+    allowed = 'a table in the file: "prefix/" = "/folder or URL", or { location, immutable }'
+
+    def read(self, text: str) -> Any:
+        raise ValueError
+
+    def check(self, value: Any) -> dict[str, OriginSetting]:
+        return {prefix: self._entry(prefix, entry) for prefix, entry in value.items()}
+
+    def _entry(self, prefix: str, entry: Any) -> OriginSetting:
+        if prefix in self.reserved():
+            raise Refusal(f"{prefix!r} is a setting and belongs above [origins]")
+        try:
+            setting = OriginSetting(**entry) if isinstance(entry, dict) else entry
+            setting = (
+                OriginSetting(setting) if isinstance(setting, str) else OriginSetting(*setting)
+            )
+            if isinstance(setting.location, str) and isinstance(setting.immutable, bool):
+                return setting
+        except TypeError:
+            pass
+        raise Refusal(f"the entry {prefix!r} is neither a location nor {{ location, immutable }}")
+
+
+class WatermarkTable:
+    allowed = (
+        "a table for each in the file: [watermarks.name] with image, and if you like position "
+        "(as `g`: se), opacity (0 to 1), scale (of the width: 0.2) and margin (px)"
+    )
+    _kinds: Mapping[str, Kind] = {
+        "image": Pattern(r"\S.*", "a file"),
+        "position": Gravity(),
+        "opacity": Number(0, 1, 3),
+        "scale": Number(0.01, 1, 3),
+        "margin": Number(0, 4096),
+    }
+
+    def read(self, text: str) -> Any:
+        raise ValueError
+
+    def check(self, value: Any) -> dict[str, WatermarkSetting]:
+        return {NAME.check(name): self._entry(name, entry) for name, entry in value.items()}
+
+    def _entry(self, name: str, entry: Any) -> WatermarkSetting:
+        values = entry._asdict() if isinstance(entry, WatermarkSetting) else dict(entry)
+        for key, given in values.items():
+            if key not in self._kinds:
+                raise Refusal(f"{name!r} has {key!r}, which is none of {', '.join(self._kinds)}")
+            try:
+                values[key] = self._kinds[key].check(given)
+            except REFUSALS:
+                allowed = self._kinds[key].allowed
+                raise Refusal(f"{key} of {name!r} is {given!r} and not {allowed}") from None
+        if "image" not in values:
+            raise Refusal(f"{name!r} has no image")
+        return WatermarkSetting(**values)
