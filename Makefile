@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 bin := .venv/bin
 ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
 
-.PHONY: help demo setup lint types test bench build clean
+.PHONY: help demo setup lint types test bench pictures build clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -31,9 +31,12 @@ types: .venv/.test  ## types: mypy, strict
 test: lint types  ## set up, then all checks and all tests: make test ARGS="-k nginx"
 	$(bin)/python -m pytest $(ARGS)
 
-bench: .venv/.bench  ## CPU time and PSNR beside Pillow and libvips: make bench PHOTOS=folder
+bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=--quick
 	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }
-	$(bin)/python benchmarks/engine.py $(PHOTOS)
+	$(bin)/python -m benchmarks.engine $(PHOTOS) $(ARGS)
+
+pictures: .venv/.test  ## the pictures of docs/options.md, made again
+	$(bin)/python scripts/option-pictures.py
 
 build: .venv/.test  ## the wheel and the source archive, in dist/
 	$(bin)/hatchling build --clean dist

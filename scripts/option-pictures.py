@@ -83,7 +83,7 @@ GRIDS: Mapping[str, tuple[Shot, ...]] = {
         Shot("up-1", CITY, "w_150", "crop_0.4x0.3x0.075x0.09", fine=False),
         Shot("up-2", CITY, "w_150,up", "crop_0.4x0.3x0.075x0.09", fine=False),
     ),
-    "gravity": _shots("g", SEA, "_", "g_e", "g_0.36x0.4", "g_smart", more=_TALL),
+    "gravity": _shots("g", MOUNTAINS, "_", "g_w", "g_0.8x0.7", "g_smart", more=_TALL),
     "dpr": (
         Shot("dpr-1", SEA, "w_90,round_20", "", fine=False),
         Shot("dpr-2", SEA, "w_90,dpr_2,round_20", "", fine=False),
@@ -102,7 +102,7 @@ GRIDS: Mapping[str, tuple[Shot, ...]] = {
         *_shots("blur", FOREST, "_", "blur_1.5", "blur_6", more=_TALL),
         *_shots("sharp", FOREST, "sharp_2", more=_TALL),
     ),
-    "watermark": _shots("wm", DUNES, "wm_corner", "wm_stamp"),
+    "watermark": _shots("wm", SEA, "wm_corner", "wm_stamp"),
     "quality": tuple(
         Shot(f"q-{n}", MOUNTAINS, shown, format=format, fine=False, weighs=True)
         for n, (shown, format) in enumerate(

@@ -174,6 +174,16 @@ def test_unseen_colours_do_not_shine_into_their_surroundings(options: str) -> No
     assert seen[:, 1].max() <= 16  # the green of the transparent pixels
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 40)])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("options", ["blur_0.5", "blur_1", "blur_9", "sharp_1"])
+def test_lines_keep_their_colour(size: tuple[int, int], mode: str, options: str) -> None:
+    source = Image.new("RGBA", size, (200, 60, 120, 255)).convert(mode)
+    image = rendered(encoded(source, "PNG"), options)
+    assert image.size == size
+    assert np.abs(numbers(image.convert("RGB")) - numbers(source.convert("RGB"))).max() <= 2
+
+
 # -- rounded corners --
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures import encoded, landscape, opened
 from PIL import Image, ImageDraw
 from scenes import noise
@@ -52,6 +54,18 @@ def test_transparent_pixels_do_not_count(colour_of: Any, side: int) -> None:
     picture = Image.new("RGBA", (side, side), (0, 255, 0, 0))
     picture.paste((200, 30, 90, 255), (0, 0, side // 4, side // 4))
     assert apart(colour_of(picture), "#c81e5a") <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 255)] * 4), min_size=1, max_size=12))
+def test_any_few_pixels_have_colours_between_theirs(colours: list[tuple[int, ...]]) -> None:
+    picture = Image.new("RGBA", (len(colours), 1))
+    picture.putdata(colours)
+    shown = np.array([colour[:3] for colour in colours if colour[3]] or [(255, 255, 255)])
+    for colour_of in COLOURS:
+        found = levels(colour_of(picture))
+        assert (found >= shown.min(0) - 1).all()
+        assert (found <= shown.max(0) + 1).all()
 
 
 def test_the_average_is_that_of_light() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -32,11 +31,6 @@ class Format(Enum):
 
 # Which formats can hold an animation, and are written as one where the source is one.
 ANIMATED = frozenset({Format.GIF, Format.WEBP, Format.AVIF})
-
-
-# The encoders' defaults, chosen by eye and by size on photos of 720 px: WebP looks like the JPEG at
-# 70 % of its bytes, AVIF is a little softer at 60 %. PNG and GIF know no quality.
-QUALITIES: Mapping[Format, int] = {Format.JPEG: 80, Format.WEBP: 78, Format.AVIF: 50}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,7 @@ from thumbproxy.media import Format
 
 from . import many, memory, plots, report, sharp
 from .fidelity import Wholes, wholes
-from .makers import Task
+from .makers import NAMES, Task
 from .measure import Series, psnr, rows, take_turns
 from .report import Check, Results
 from .rivals import Command, Rival, commands, running
@@ -48,16 +47,27 @@ MANY_LIMITS = {Format.AVIF: 0.45}
 
 
 class Effort(NamedTuple):
-    """How much is measured: photos, rounds by output, and pictures and rounds of other sources."""
+    """How much is measured.
+
+    photos        at most so many; None: all
+    rounds        by output, of photos
+    others        how many photos are made into other sources
+    other_rounds  by output, of these
+    """
 
     photos: int | None
     rounds: Mapping[Format, int]
     others: int
-    other_rounds: int
+    other_rounds: Mapping[Format, int]
 
 
-THOROUGH = Effort(None, {Format.JPEG: 7, Format.WEBP: 3, Format.AVIF: 3}, 3, 2)
-QUICK = Effort(3, {Format.JPEG: 3, Format.WEBP: 1, Format.AVIF: 1}, 1, 1)
+THOROUGH = Effort(
+    None,
+    {Format.JPEG: 7, Format.WEBP: 3, Format.AVIF: 3},
+    3,
+    {Format.JPEG: 2, Format.WEBP: 2, Format.AVIF: 2},
+)
+QUICK = Effort(3, {Format.JPEG: 3, Format.WEBP: 1, Format.AVIF: 1}, 1, {Format.JPEG: 1})
 
 
 def say(text: str) -> None:
@@ -104,10 +114,10 @@ def all_series(
         yield one_series(rivals, pictures, (Format.JPEG, output), rounds, whole)
     some = dict(list(pictures.items())[: effort.others])
     for source in (Format.PNG, Format.WEBP):
-        say(f"making {source.name} sources")
+        say(f"making {NAMES[source]} sources")
         others = converted(some, source)
-        for output in effort.rounds:
-            yield one_series(rivals, others, (source, output), effort.other_rounds, {})
+        for output, rounds in effort.other_rounds.items():
+            yield one_series(rivals, others, (source, output), rounds, {})
 
 
 def peaks(starts: Mapping[str, Command], photo: bytes) -> dict[int, dict[str, int]]:
@@ -155,7 +165,7 @@ def measure(arguments: argparse.Namespace, effort: Effort, stack: ExitStack) -> 
     module = sharp.module(arguments.sharp) if arguments.sharp else sharp.install(temporary)
     starts = commands(module)
     rivals = {name: stack.enter_context(running(start)) for name, start in starts.items()}
-    command = shlex.join(["python", "-m", "benchmarks.engine", *sys.argv[1:]])
+    command = "python -m benchmarks.engine FOLDER" + " --quick" * arguments.quick
     version = sharp.version(module) if module else ""
     results = Results(command, len(pictures), list(rivals), version)
     for series in all_series(rivals, pictures, effort, temporary):

@@ -15,7 +15,7 @@ from thumbproxy.media import Encoded, Format
 from thumbproxy.options import Options
 
 from .fidelity import ssim
-from .makers import OURS
+from .makers import NAMES, OURS
 from .sources import Pictures, megapixels
 
 WIDTHS = (320, 480, 640, 800, 960, 1280)
@@ -36,7 +36,7 @@ class Many(NamedTuple):
 
     @property
     def name(self) -> str:
-        return " + ".join(format.name for format in self.formats)
+        return " + ".join(NAMES[format] for format in self.formats)
 
 
 def compared(pictures: Pictures, rounds: int, thread: ThreadPoolExecutor) -> list[Many]:

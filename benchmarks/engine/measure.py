@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from thumbproxy.media import Format
 
 from .fidelity import Wholes, decibels, file_ssim, reference
-from .makers import Task
+from .makers import NAMES, Task
 from .rivals import Rival
 from .sources import Pictures
 
@@ -57,7 +57,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        return f"{self.source.name} → {self.output.name}"
+        return f"{NAMES[self.source]} → {NAMES[self.output]}"
 
     def row(self, side: int, engine: str) -> Row:
         return next(row for row in self.rows if (row.side, row.engine) == (side, engine))

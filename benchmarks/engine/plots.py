@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
+from thumbproxy.media import Format
+
 from .report import Results
 
 _COLOURS = ("#e8590c", "#2f9e44", "#3b82f6", "#9c6ade")
-_TEXT, _LINE = "#7b8794", "#7b879455"
+_TEXT, _LINE = "#727d8a", "#727d8a55"
 _WIDTH, _PLOT_HEIGHT, _HEAD, _FOOT = 880, 190, 62, 30
 _GAP, _SCALE_WIDTH = 26, 34  # between panels; for a panel's numbers
 
@@ -33,7 +35,7 @@ def drawings(results: Results) -> dict[str, str]:
     for series in results.series:
         sides = sorted({row.side for row in series.rows})
         values = [[series.row(side, engine).cpu for engine in engines] for side in sides]
-        name = "cpu.svg" if series.source.name == "JPEG" else "sources.svg"
+        name = "cpu.svg" if series.source is Format.JPEG else "sources.svg"
         panels[name].append(Panel(series.name, [str(side) for side in sides], values))
     plots = {
         name: bars("CPU ms per picture, by longest side in px", engines, some)

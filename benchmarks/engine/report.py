@@ -136,7 +136,7 @@ def _machine(results: Results) -> str:
     lines = [
         ("date", f"{datetime.now(UTC):%Y-%m-%d}"),
         ("processor", f"{cpu[1] if cpu else platform.machine()}, one core of it"),
-        ("system", f"Linux {platform.release()}"),
+        ("system", f"Linux {'.'.join(platform.release().split('.')[:2])}"),
         ("libraries", libraries + (f", sharp {results.sharp}" if results.sharp else "")),
         ("photos", f"{results.photos}"),
         ("command", f"`{results.command}`"),
@@ -170,7 +170,8 @@ _METHOD = """\
 
 _MEMORY = """\
 How far resident memory rises above that of a process with libraries and source loaded, for one
-JPEG of `{photo}`, the largest photo.
+JPEG of `{photo}`, the largest photo. Node holds memory that it has not yet given
+back and uses it again, so sharp's figures are lower bounds.
 """
 
 _MANY = """\

@@ -52,7 +52,7 @@ def blur(image: Image.Image, job: Job) -> Image.Image:
     if job.options.blur is None:
         return image
     gaussian = ImageFilter.GaussianBlur(job.options.blur * job.options.dpr)
-    return premultiplied(image, lambda picture: picture.filter(gaussian))
+    return premultiplied(image, lambda picture: _filtered(picture, gaussian))
 
 
 def sharpen(image: Image.Image, job: Job) -> Image.Image:
@@ -60,7 +60,7 @@ def sharpen(image: Image.Image, job: Job) -> Image.Image:
         return image
     # A radius of one pixel of the layout: what resizing has softened, and nothing coarser.
     mask = ImageFilter.UnsharpMask(job.options.dpr, round(job.options.sharpen * 100), threshold=0)
-    return premultiplied(image, lambda picture: picture.filter(mask))
+    return premultiplied(image, lambda picture: _filtered(picture, mask))
 
 
 def backdrop(image: Image.Image, job: Job) -> Image.Image:
@@ -97,6 +97,17 @@ def watermark(image: Image.Image, job: Job) -> Image.Image:
     )
     marked.paste(under.convert(marked.mode), (left, top))
     return marked
+
+
+def _filtered(image: Image.Image, blurring: ImageFilter.MultibandFilter) -> Image.Image:
+    if min(image.size) > 1:
+        return image.filter(blurring)
+    # Of a line, Pillow-SIMD 12.1 mixes up the colours. Beside two copies of itself it is no line,
+    # and looks the same, because filters repeat what is at the edge.
+    left, top = (1 if side == 1 else 0 for side in image.size)
+    width, height = image.width + 2 * left, image.height + 2 * top
+    wide = image.resize((width, height), Image.Resampling.NEAREST).filter(blurring)
+    return wide.crop((left, top, left + image.width, top + image.height))
 
 
 def _curve(brightness: float, contrast: float) -> list[int]:

@@ -52,6 +52,9 @@ def read_gif(source: bytes, header: Header) -> Animation:
 def _part(source: bytes, at: int, shared: bytes, control: bytes) -> tuple[Part, int]:
     """The frame whose image descriptor is at `at`, and the position after it."""
     left, top, width, height, flags = struct.unpack_from("<HHHHB", source, at + 1)
+    if width > most[0] or height > most[1]:
+        # What is outside of the canvas is cut off, but first it would have to be decoded.
+        raise BrokenImage(log="a frame is larger than the canvas")
     palette, start = _palette(source, at + 10, flags)
     end = _after_blocks(source, start + 1)
     traits, delay, key = struct.unpack("<BHB", control)
@@ -77,6 +80,8 @@ def _pixels(
     transparent: int | None,
 ) -> Image.Image:
     """A frame, decoded as a still GIF of its own."""
+    if not size[0] or not size[1]:  # nothing is drawn, but it takes its time
+        return Image.new("RGBA", size)
     table = 0x80 | (len(palette) // 3).bit_length() - 2 if palette else 0
     screen = struct.pack("<HHBBB", *size, table, 0, 0)
     place = struct.pack("<HHHHB", 0, 0, *size, interlaced)

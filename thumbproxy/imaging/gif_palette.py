@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,8 @@ _FEWEST = 64
 # Errors in levels of a channel, root of the mean square. Below the first, dithering does more harm
 # than good; above the second, a frame gets colours of its own.
 _GOOD, _FAR = 1.0, 3.6
+# To fit a table takes up to 25 ms. So many are enough for every slide of a show.
+_MOST_FITTED = 100
 
 Colours = frozenset[tuple[int, ...]]
 Pixels = np.ndarray[Any, np.dtype[Any]]
@@ -26,11 +28,13 @@ Pixels = np.ndarray[Any, np.dtype[Any]]
 class Palette:
     """A table of up to 255 colours, 3 bytes each.
 
-    exact  these colours, in the same order, when they are all that a picture has; else empty
+    exact   these colours, when they are all that a picture has; else empty
+    enough  the error up to which it is used
     """
 
     colours: bytes
     exact: Colours = frozenset()
+    enough: float = _FAR
 
     @property
     def clear(self) -> int:
@@ -86,36 +90,53 @@ def shared_palette(pictures: Iterable[tuple[Image.Image, Image.Image]], count: i
     return _fitted(np.concatenate(samples))
 
 
-def palette_for(
-    pixels: Image.Image, drawn: Image.Image, known: Sequence[Palette]
-) -> tuple[Palette, Image.Image]:
-    """The first of the `known` tables that is good enough for those of the pixels (RGB) that are
-    drawn (L, 255), or a new one; and the pixels as its indices (L)."""
-    colours = _colours(pixels, drawn)
-    if colours is not None:
-        for palette in known:
+class Palettes:
+    """The tables of one animation, chosen frame by frame."""
+
+    def __init__(self, shared: Palette) -> None:
+        self.shared = shared
+        self._known = (shared,)
+        self._left = _MOST_FITTED
+
+    def choose(self, pixels: Image.Image, drawn: Image.Image) -> tuple[Palette, Image.Image]:
+        """A table that is good enough for those of the pixels (RGB) that are drawn (L, 255), and
+        the pixels as its indices (L)."""
+        palette, indices = self._exact(pixels, drawn) or self._close(pixels, drawn)
+        self._known = (self.shared, palette)
+        return palette, indices
+
+    def _exact(
+        self, pixels: Image.Image, drawn: Image.Image
+    ) -> tuple[Palette, Image.Image] | None:
+        colours = _colours(pixels, drawn)
+        if colours is None:
+            return None
+        for palette in self._known:
             if colours <= palette.exact:
                 return palette, palette.same(pixels)
-        # A drawing, as against a small part of a photo. Dots would be seen in its even areas.
-        if 8 * len(colours) < pixels.width * pixels.height:
-            palette = _exact(colours)
-            return palette, palette.same(pixels)
-    palette, indices, error = _nearest(pixels, drawn, known)
-    return palette, palette.dithered(pixels) if error > _GOOD else indices
+        if 8 * len(colours) > pixels.width * pixels.height:
+            return None  # a small part of a photo
+        # A drawing: dots would be seen in its even areas.
+        palette = _exact(colours)
+        return palette, palette.same(pixels)
 
-
-def _nearest(
-    pixels: Image.Image, drawn: Image.Image, known: Sequence[Palette]
-) -> tuple[Palette, Image.Image, float]:
-    tried = []
-    for palette in dict.fromkeys(known):
-        indices, error = palette.nearest(pixels, drawn)
-        if error <= _FAR:
-            return palette, indices, error
-        tried.append((palette, indices, error))
-    palette = _fitted(_sample(pixels, drawn, _SAMPLES // 4))
-    tried.append((palette, *palette.nearest(pixels, drawn)))
-    return min(tried, key=lambda found: found[2])
+    def _close(self, pixels: Image.Image, drawn: Image.Image) -> tuple[Palette, Image.Image]:
+        tried = []
+        for palette in dict.fromkeys(self._known):
+            indices, error = palette.nearest(pixels, drawn)
+            tried.append((error, palette, indices))
+            if error <= palette.enough:
+                break
+        else:
+            if self._left:
+                self._left -= 1
+                palette = _fitted(_sample(pixels, drawn, _SAMPLES // 4))
+                indices, error = palette.nearest(pixels, drawn)
+                # Where it cannot be better, neither can one for the next frame that is like it.
+                palette = replace(palette, enough=max(_FAR, 1.25 * error))
+                tried.append((error, palette, indices))
+        error, palette, indices = min(tried, key=lambda one: one[0])
+        return palette, palette.dithered(pixels) if error > _GOOD else indices
 
 
 def _exact(colours: Colours) -> Palette:

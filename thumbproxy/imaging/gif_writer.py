@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops
 
-from thumbproxy.imaging.gif_palette import Palette, palette_for, shared_palette
+from thumbproxy.imaging.gif_palette import Palette, Palettes, shared_palette
 
 # What no eye sees beside the error of 255 colours, and what repeated dithering makes of one colour.
 _TOLERANCE = 3
@@ -66,7 +66,7 @@ def write_gif(frames: Sequence[Image.Image], durations: Sequence[int], loop: int
     body = [_head(size, shared, loop)]
     # Some readers take an animation for opaque if its first frame names no transparent index.
     holes = any(_has_holes(frame) for frame in frames)
-    for part in _parts(pictures, size, shared):
+    for part in _parts(pictures, size, Palettes(shared)):
         part.sparse |= holes
         body.extend(_written(part, shared))
     return b"".join(body) + b";"
@@ -109,7 +109,7 @@ def _has_holes(image: Image.Image) -> bool:
 
 
 def _parts(
-    pictures: Iterator[tuple[_Picture, int]], size: tuple[int, int], shared: Palette
+    pictures: Iterator[tuple[_Picture, int]], size: tuple[int, int], palettes: Palettes
 ) -> Iterator[_Part]:
     """What to draw, one after the other. The last part is held back: the next may change it."""
     canvas = _Picture(Image.new("RGB", size), Image.new("L", size))
@@ -127,8 +127,7 @@ def _parts(
             yield part
         canvas.pixels.paste(picture.pixels, mask=missing)
         canvas.opaque.paste(picture.opaque, mask=missing)
-        known = (shared, part.palette if part else shared)
-        part = _drawn(picture, missing, box or (0, 0, 1, 1), known)
+        part = _drawn(picture, missing, box or (0, 0, 1, 1), palettes)
         part.centiseconds = time
     if part is not None:
         yield part
@@ -152,11 +151,9 @@ def _clear(part: _Part, gone: Box, canvas: _Picture) -> None:
     canvas.opaque.paste(0, box)
 
 
-def _drawn(
-    picture: _Picture, missing: Image.Image, box: Box, known: tuple[Palette, Palette]
-) -> _Part:
+def _drawn(picture: _Picture, missing: Image.Image, box: Box, palettes: Palettes) -> _Part:
     drawn = missing.crop(box)
-    palette, indices = palette_for(picture.pixels.crop(box), drawn, known)
+    palette, indices = palettes.choose(picture.pixels.crop(box), drawn)
     sparse = drawn.getextrema() != (255, 255)
     if sparse:
         indices.paste(palette.clear, mask=ImageChops.invert(drawn))

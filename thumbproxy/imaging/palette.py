@@ -65,18 +65,21 @@ def dominant(picture: Image.Image) -> str:
 
 
 def _fullest(points: Pixels, opacity: Pixels) -> Pixels:
-    """The middle of the cell that, with its neighbours, holds the most pixels."""
+    """The mean of what is in the cell that, with its neighbours, holds the most pixels."""
     cells = (points / _CELL).astype(np.intp)
     flat = np.ravel_multi_index(tuple(cells.T), _CELLS, mode="clip")
     counts = np.bincount(flat, opacity, np.prod(_CELLS)).reshape(_CELLS)
+    crowd = counts
     for axis in range(3):
-        padded = np.pad(counts, [(1, 1) if n == axis else (0, 0) for n in range(3)])
+        padded = np.pad(crowd, [(1, 1) if n == axis else (0, 0) for n in range(3)])
         first, middle, last = (
-            np.take(padded, range(n, n + counts.shape[axis]), axis) for n in range(3)
+            np.take(padded, range(n, n + crowd.shape[axis]), axis) for n in range(3)
         )
-        counts = first + 2 * middle + last
-    cell = np.unravel_index(int(counts.argmax()), _CELLS)
-    return (np.array(cell, np.float32) + 0.5) * _CELL
+        crowd = first + 2 * middle + last
+    # An empty cell may have the fullest neighbours, but there is no colour in it to begin with.
+    inside = opacity * (flat == np.where(counts, crowd, 0).argmax())
+    mean: Pixels = inside @ points / inside.sum()
+    return mean
 
 
 def _pixels(picture: Image.Image, side: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Pixels]:

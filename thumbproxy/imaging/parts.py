@@ -88,9 +88,7 @@ def shown(duration: float) -> float:
 
 
 def composed(parts: list[Part], size: tuple[int, int]) -> Iterator[Frame]:
-    """The canvas after each of `parts`."""
-    if not all(_contains((0, 0, *size), part.box) for part in parts):
-        raise BrokenImage(log="a frame lies outside of the canvas")
+    """The canvas after each of `parts`; what lies outside of it is cut off."""
     canvas = Image.new("RGBA", size)
     for number, part in enumerate(parts):
         pixels = part.decode()

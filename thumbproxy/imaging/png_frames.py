@@ -53,6 +53,8 @@ def read_png(source: bytes, header: Header) -> Animation:
             kept[kind] = bytes(body)
     count(len(frames) + header.cover, header)
     parts = _parts(frames, kept)
+    if any(part.box[2] > header.width or part.box[3] > header.height for part in parts):
+        raise BrokenImage(log="a frame lies outside of the canvas")
     return Animation(composed(parts, (header.width, header.height)), loop, header.icc)
 
 

@@ -16,7 +16,8 @@ def reduced(picture: Image.Image, side: int) -> Image.Image:
     if scale < 1:
         # Averaging twice over, first in whole steps, costs a third of doing it in one go. It is
         # done to the premultiplied picture, because resize() would forget the gap otherwise.
-        whole = picture.convert("RGBA").convert("RGBa") if clear else picture
+        whole = picture.convert("RGBA") if picture.mode == "LA" else picture
+        whole = whole.convert("RGBa") if clear else whole
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         small = whole.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
         return small.convert("RGBA" if clear else "RGB")
