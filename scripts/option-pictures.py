@@ -90,17 +90,21 @@ GRIDS: Mapping[str, tuple[Shot, ...]] = {
     ),
     "turning": _shots("turn", SIDEWAYS, "_", "rot_90", "flip_h", "flip_v", more="w_120,h_120"),
     "background": (
-        *_shots("bg", LOGO, "_", "bg_ffe3b8"),
-        Shot("round", DEW, "round_24"),
-        Shot("round-max", DEW, "round_max", "w_120,h_120,fit_cover"),
+        *_shots("bg", LOGO, "_", "bg_ffe3b8", "bg_5b4b9a40"),
+        Shot("bg-none", LOGO, "_", format="jpg"),
+    ),
+    "focus": (
+        *_shots("blur", FOREST, "_", "blur_1.5", "blur_6", more=_TALL),
+        *_shots("sharp", FOREST, "sharp_2", more=_TALL),
     ),
     "colours": _shots(
         "colour", CITY, "_", "bright_40", "bright_-40", "contrast_40", "contrast_-40",
         "sat_60", "sat_-60", "gray",
     ),
-    "focus": (
-        *_shots("blur", FOREST, "_", "blur_1.5", "blur_6", more=_TALL),
-        *_shots("sharp", FOREST, "sharp_2", more=_TALL),
+    "corners": (
+        *_shots("round", DEW, "_", "round_24"),
+        Shot("round-bg", DEW, "bg_ffe3b8,round_24", format="jpg"),
+        Shot("round-max", DEW, "round_max", "w_120,h_120,fit_cover"),
     ),
     "watermark": _shots("wm", SEA, "wm_corner", "wm_stamp"),
     "quality": tuple(
@@ -181,9 +185,10 @@ def _cell(shot: Shot, folder: Path) -> str:
     with Image.open(path) as image:
         width, height = (side // (2 if shot.fine else 1) for side in image.size)
     text = f"<code>{shot.shown}</code>" if shot.shown != "_" else "as it is"
+    if shot.weighs or shot.format != "webp":
+        text = f"<code>{shot.shown.removeprefix('_')}.{shot.format}</code>"
     if shot.weighs:
-        text = f"<code>{shot.shown.removeprefix('_')}.{shot.format}</code><br>"
-        text += f"{path.stat().st_size:,} bytes"
+        text += f"<br>{path.stat().st_size:,} bytes"
     return (
         f'<td align="center"><img src="{folder.name}/{shot.file}" width="{width}"'
         f' height="{height}" alt="{escape(f"{shot.source} with {shot.options}")}"><br>'
@@ -215,11 +220,12 @@ def with_document(page: str, facts: Mapping[str, Any]) -> str:
 def main() -> None:
     page = PAGE.read_text()
     studio = Studio(page)
+    made = {shot.file: studio.render(shot) for shot in SHOTS}
     FOLDER.mkdir(exist_ok=True)
     for path in FOLDER.iterdir():
         path.unlink()
-    for shot in SHOTS:
-        (FOLDER / shot.file).write_bytes(studio.render(shot))
+    for name, body in made.items():
+        (FOLDER / name).write_bytes(body)
     PAGE.write_text(with_document(with_tables(page), studio.document()))
     total = sum(path.stat().st_size for path in FOLDER.iterdir())
     sys.stdout.write(f"{len(SHOTS)} pictures, {total / 1000:.0f} KB\n")

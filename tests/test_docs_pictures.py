@@ -44,7 +44,7 @@ def studio() -> Any:
     return script.Studio(PAGE)
 
 
-@pytest.mark.parametrize("key", OPTIONS.keys() - NEVER_SEEN)
+@pytest.mark.parametrize("key", [key for key in OPTIONS if key not in NEVER_SEEN])
 def test_every_option_is_shown(key: str) -> None:
     field, plain = OPTIONS[key].field, Options()
     shown = [Options.read(shot.shown) for shot in script.SHOTS]
@@ -53,7 +53,7 @@ def test_every_option_is_shown(key: str) -> None:
 
 def test_the_page_has_the_tables_of_the_pictures_and_no_other_pictures() -> None:
     assert script.with_tables(PAGE) == PAGE, RENEW
-    assert PAGE.count("<img ") == len(script.SHOTS)
+    assert PAGE.count("<img src=") == len(script.SHOTS)
     files = sorted(path.name for path in script.FOLDER.iterdir())
     assert files == sorted(shot.file for shot in script.SHOTS), RENEW
 

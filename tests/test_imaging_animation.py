@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,12 +15,13 @@ from animations import CLEAR, KEEP, RESTORE, Apng, Drawn, Gif, GifFrame, Pixels,
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from pictures import BLUE, RED, landscape
+from pictures import BLUE, RED, landscape, swapping_profile, with_chunk
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, UnsupportedImage
 from thumbproxy.imaging.animate import animated, encode_animation
 from thumbproxy.imaging.frames import Animation, Frame, decode_frames
+from thumbproxy.imaging.gif_palette import Palettes, shared_palette
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding, Format
@@ -159,6 +162,12 @@ def test_an_animation_without_holes_is_rgb_although_its_parts_have_transparent_p
     assert [frame.image.mode for frame in frames(Gif(SIZE, parts).file())] == ["RGB", "RGB"]
 
 
+def test_a_webp_without_holes_is_rgb_although_its_parts_are_small() -> None:
+    whole, small = (np.full((*sides, 4), 255, np.uint8) for sides in ((10, 12), (4, 4)))
+    source = Webp(SIZE, [Drawn(whole), Drawn(small, (2, 2))], [50, 50], alpha=False).file()
+    assert [frame.image.mode for frame in frames(source)] == ["RGB", "RGB"]
+
+
 def test_an_apng_of_palette_colours_keeps_their_transparency() -> None:
     pictures = [Image.new("P", SIZE, index) for index in (0, 1)]
     for picture in pictures:
@@ -169,6 +178,30 @@ def test_an_apng_of_palette_colours_keeps_their_transparency() -> None:
     )
     red, clear = (pixels(frame.image)[0, 0].tolist() for frame in frames(buffer.getvalue()))
     assert (red, clear) == ([*RED, 255], [0, 0, 0, 0])
+
+
+def test_what_a_part_has_outside_of_the_canvas_is_cut_off() -> None:
+    """Whatever made the canvas smaller than the parts, the decoder keeps to it."""
+    whole, corner = np.zeros((10, 12), np.uint8), np.ones((6, 6), np.uint8)
+    hole = np.zeros((6, 6), np.uint8)
+    parts = [GifFrame(whole), GifFrame(corner, (9, 8), disposal=3), GifFrame(hole, (9, 8), None, 0)]
+    source = Gif(SIZE, parts).file()
+    header = replace(read_header(source, Limits()), width=12, height=10)
+    for frame in decode_frames(source, header).frames:
+        assert frame.image.size == SIZE
+
+
+def test_a_part_without_pixels_draws_nothing_and_takes_its_time() -> None:
+    whole, nothing = np.zeros((10, 12), np.uint8), np.zeros((0, 5), np.uint8)
+    found = frames(Gif(SIZE, [GifFrame(whole), GifFrame(nothing, (3, 3), delay=7)]).file())
+    assert [frame.duration for frame in found] == [100, 70]
+    assert np.array_equal(pixels(found[0].image), pixels(found[1].image))
+
+
+def test_the_colour_profile_is_handed_over() -> None:
+    profile = swapping_profile()
+    chunk = b"x\0\0" + zlib.compress(profile)
+    assert opened(with_chunk(apng_of([(1, 10)] * 2), b"iCCP", chunk)).icc == profile
 
 
 # Times and loops
@@ -490,6 +523,15 @@ def test_a_gif_gives_a_scene_of_other_colours_a_table_of_its_own() -> None:
     shown, _ = by_pillow(written(tinted, [100] * 5, Format.GIF))
     for picture, found in zip(tinted, shown, strict=True):
         assert np.abs(found[..., :3].astype(int) - np.asarray(picture)).mean() < 3
+
+
+def test_only_so_many_tables_are_fitted_for_one_animation() -> None:
+    """Each takes long: thousands of frames of noise must not cost minutes."""
+    rng = np.random.default_rng(1)
+    noise = [Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)) for _ in range(120)]
+    everywhere = Image.new("L", (20, 20), 255)
+    palettes = Palettes(shared_palette([(noise[0], everywhere)], 1))
+    assert len({palettes.choose(picture, everywhere)[0] for picture in noise}) <= 101
 
 
 def test_what_stands_still_costs_next_to_nothing() -> None:

@@ -256,18 +256,19 @@ def test_pixels_that_inflate_to_more_than_the_header_says_are_not_kept() -> None
 
 
 @pytest.mark.parametrize(
-    "packet",
+    ("part", "times"),
     [
-        b"tiff:Orientation" * 10_000_000,
-        b"tiff:Orientation=" + b" " * 50_000_000,
-        b"tiff:Orientation = '" * 5_000_000,
-        b"<tiff:Orientation>   " * 5_000_000,
-        b"\xff" * 50_000_000,
+        (b"tiff:Orientation", 5_000_000),
+        (b"tiff:Orientation = '", 4_000_000),
+        (b"<tiff:Orientation>   ", 4_000_000),
+        (b"tiff:Orientation=" + b" " * 1_000_000, 50),
+        (b"\xff", 50_000_000),
     ],
 )
-def test_searching_xmp_costs_little_whatever_it_says(packet: bytes) -> None:
+def test_searching_xmp_costs_little_whatever_it_says(part: bytes, times: int) -> None:
+    packet = part * times
     assert seconds(lambda: upright([], packet)) < 0.5
-    source = PNG[:-12] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet[:20_000_000])
+    source = PNG[:-12] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
     assert seconds(lambda: read_header(source, LIMITS)) < 1
     assert upright([], b" " * MOST_XMP + b'tiff:Orientation="6"') == 1
 

@@ -72,17 +72,17 @@ def _webp_frames(image: Image.Image, count: int) -> Iterator[Frame]:
 
 
 def _webp_shows_through(source: bytes) -> bool:
-    """Whether a frame leaves a part of the canvas empty."""
-    at, canvas = 12, b""
+    """Whether a part of the canvas is ever empty, if all frames are opaque."""
+    at, canvas, bare = 12, b"", True
     while at + 8 <= len(source):
         kind, length = struct.unpack_from("<4sI", source, at)
         if kind == b"VP8X":
             canvas = source[at + 12 : at + 18]
         elif kind == b"ANMF":
             # Six bytes of position and six of size, then the duration, then the flags.
-            whole = source[at + 8 : at + 20] == bytes(6) + canvas
-            if not whole or source[at + 23] & 1:
+            if bare and source[at + 8 : at + 20] != bytes(6) + canvas:
                 return True
+            bare = bool(source[at + 23] & 1)  # disposal: what it has drawn is removed again
         at += 8 + length + (length & 1)
     return False
 

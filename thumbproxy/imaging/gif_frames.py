@@ -46,15 +46,16 @@ def read_gif(source: bytes, header: Header) -> Animation:
             control = source[at + 3 : at + 7]
         at = _after_blocks(source, at + 2)
     count(len(parts), header)
+    for left, top, right, bottom in (part.box for part in parts):
+        # What lies outside of the canvas is cut off, but first it would have to be decoded.
+        if right - left > header.width or bottom - top > header.height:
+            raise BrokenImage(log="a frame is larger than the canvas")
     return Animation(composed(parts, (header.width, header.height)), loop)
 
 
 def _part(source: bytes, at: int, shared: bytes, control: bytes) -> tuple[Part, int]:
     """The frame whose image descriptor is at `at`, and the position after it."""
     left, top, width, height, flags = struct.unpack_from("<HHHHB", source, at + 1)
-    if width > most[0] or height > most[1]:
-        # What is outside of the canvas is cut off, but first it would have to be decoded.
-        raise BrokenImage(log="a frame is larger than the canvas")
     palette, start = _palette(source, at + 10, flags)
     end = _after_blocks(source, start + 1)
     traits, delay, key = struct.unpack("<BHB", control)

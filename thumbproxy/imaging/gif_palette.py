@@ -95,7 +95,7 @@ class Palettes:
 
     def __init__(self, shared: Palette) -> None:
         self.shared = shared
-        self._known = (shared,)
+        self._known: tuple[Palette, ...] = (shared,)
         self._left = _MOST_FITTED
 
     def choose(self, pixels: Image.Image, drawn: Image.Image) -> tuple[Palette, Image.Image]:
@@ -105,9 +105,7 @@ class Palettes:
         self._known = (self.shared, palette)
         return palette, indices
 
-    def _exact(
-        self, pixels: Image.Image, drawn: Image.Image
-    ) -> tuple[Palette, Image.Image] | None:
+    def _exact(self, pixels: Image.Image, drawn: Image.Image) -> tuple[Palette, Image.Image] | None:
         colours = _colours(pixels, drawn)
         if colours is None:
             return None

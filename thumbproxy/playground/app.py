@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thumbproxy.imaging.base import Engine
 from thumbproxy.playground.folder import MOST_PICTURES, list_pictures
 from thumbproxy.playground.page import gallery
 from thumbproxy.thumbnails import Thumbnails
@@ -24,12 +25,21 @@ class GalleryApp:
     """Shows the pictures of `folder`, read anew for every request.
 
     thumbs  whose addresses the page uses; their sources are paths below the folder
+    engine  makes the placeholder that the page shows; without it the page only links to one
     limit   pictures on the page at most
     """
 
-    def __init__(self, thumbs: Thumbnails, folder: Path, *, limit: int = MOST_PICTURES) -> None:
+    def __init__(
+        self,
+        thumbs: Thumbnails,
+        folder: Path,
+        *,
+        engine: Engine | None = None,
+        limit: int = MOST_PICTURES,
+    ) -> None:
         self._thumbs = thumbs
         self._folder = folder
+        self._engine = engine
         self._limit = limit
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -58,4 +68,4 @@ class GalleryApp:
 
     def _page(self) -> str:
         names, total = list_pictures(self._folder, self._limit)
-        return gallery(self._thumbs, self._folder, names, total=total)
+        return gallery(self._thumbs, self._folder, names, total=total, engine=self._engine)

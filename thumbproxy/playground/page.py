@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.playground import specimens
+from thumbproxy.imaging.base import Engine
+from thumbproxy.playground import placeholder, specimens
 from thumbproxy.playground.folder import Picture, read_picture
 from thumbproxy.playground.names import HERO, SPECIAL
 from thumbproxy.thumbnails import Thumbnails
@@ -34,12 +35,18 @@ _FOOTER = (
 
 
 def gallery(
-    thumbs: Thumbnails, folder: Path, sources: Sequence[str], *, total: int | None = None
+    thumbs: Thumbnails,
+    folder: Path,
+    sources: Sequence[str],
+    *,
+    total: int | None = None,
+    engine: Engine | None = None,
 ) -> str:
     """The page as HTML that needs no scripts and nothing from elsewhere.
 
     sources  paths below `folder`, which is the thumbnails' origin
     total    how many pictures the folder has, when `sources` are not all of them
+    engine   makes the placeholder of the first picture; without it none is shown
     Reads the header of each file, for its ratio and its version; a file that cannot be read is
     shown as such.
     """
@@ -58,6 +65,8 @@ def gallery(
     ]
     if hero is not None:
         body.append(specimens.options(thumbs, hero))
+        document = placeholder.facts(engine, folder, hero) if engine else None
+        body.append(placeholder.section(thumbs, hero, document))
         body += specimens.samples(thumbs, usable)
         body.append(_FOOTER)
     return _document("thumbproxy gallery", "\n".join(part for part in body if part))

@@ -26,11 +26,11 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
     ),
     (
         "Framing",
-        "What is kept: by compass, by focal point, or by an exact region.",
+        "What is kept: by compass, by its looks, by focal point, or by an exact region.",
         (
             ("keep the west", {**_TALL, "gravity": "w"}),
-            ("keep the east", {**_TALL, "gravity": "e"}),
-            ("keep what is at a focal point", {**_TALL, "gravity": (0.66, 0.57)}),
+            ("keep what people look at first", {**_TALL, "gravity": "smart"}),
+            ("keep what is at a focal point", {**_TALL, "gravity": (0.8, 0.7)}),
             ("a region of the source", {"crop": (0.5, 0.35, 0.3, 0.45), **_BOX}),
         ),
     ),
@@ -45,13 +45,34 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
         ),
     ),
     (
+        "Colours",
+        "The filters of CSS, worked into the picture.",
+        (
+            ("brighter", {"width": 480, "brightness": 30}),
+            ("more contrast", {"width": 480, "contrast": 30}),
+            ("paler", {"width": 480, "saturation": -60}),
+            ("without colour", {"width": 480, "grayscale": True}),
+        ),
+    ),
+    (
+        "Focus and corners",
+        "Lengths are pixels of the page, whatever <code>dpr</code> is.",
+        (
+            ("blurred", {"width": 480, "blur": 8}),
+            ("sharpened", {"width": 480, "sharpen": 1.5}),
+            ("rounded corners", {"width": 480, "radius": 60}),
+            ("a circle of a square", {**_BOX, "fit": "cover", "gravity": "smart", "radius": "max"}),
+        ),
+    ),
+    (
         "Quality and format",
-        "A JPEG at a low and at the usual quality, then WebP, AVIF and GIF. How many bytes each "
-        "takes is in the <code>Content-Length</code> of its response: open the network panel of "
-        "the browser's developer tools.",
+        "A JPEG at a low and at the usual quality, and as good as 12 KB allow; then WebP, AVIF "
+        "and GIF. How many bytes each takes is in the <code>Content-Length</code> of its response: "
+        "open the network panel of the browser's developer tools.",
         (
             ("low quality", {"width": 480, "quality": 20, "format": "jpg"}),
             ("the usual quality", {"width": 480, "quality": 80, "format": "jpg"}),
+            ("12 KB at most", {"width": 480, "max_bytes": 12_000, "format": "jpg"}),
             ("for nearly every browser", {"width": 480, "format": "webp"}),
             ("for newer browsers", {"width": 480, "format": "avif"}),
             ("256 colours, if you must", {"width": 480, "format": "gif"}),
@@ -157,14 +178,16 @@ def _sideways(thumbs: Thumbnails, picture: Picture) -> str:
 
 
 def _animation(thumbs: Thumbnails, picture: Picture) -> str:
-    first = {"width": 480, "still": True, "format": "webp"}
-    stills = [("the first frame", first)] + [
-        (f"frame {page}", {"width": 480, "page": page, "format": "webp"}) for page in (7, 13, 19)
-    ]
+    variants = (
+        ("moving, in few bytes", {"width": 480, "format": "webp"}),
+        ("moving, as it always was", {"width": 480, "format": "gif"}),
+        ("the first frame", {"width": 480, "still": True, "format": "webp"}),
+        ("frame 13", {"width": 480, "page": 13, "format": "webp"}),
+    )
     cards = "".join(
-        _card(thumbs, picture, caption, wanted, stage="wide") for caption, wanted in stills
+        _card(thumbs, picture, caption, wanted, stage="wide") for caption, wanted in variants
     )
     return (
-        '<section><h2>Stills of an animation</h2><p class="lead">One frame of a moving picture, '
-        f'by number.</p><div class="cards">{cards}</div></section>'
+        '<section><h2>Moving pictures</h2><p class="lead">An animation stays one, at any size; or '
+        f'it is one of its frames.</p><div class="cards">{cards}</div></section>'
     )
