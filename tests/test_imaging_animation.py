@@ -19,9 +19,9 @@ from pictures import BLUE, RED, landscape, swapping_profile, with_chunk
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, UnsupportedImage
-from thumbproxy.imaging.animate import animated, encode_animation
-from thumbproxy.imaging.frames import Animation, Frame, decode_frames
-from thumbproxy.imaging.gif_palette import Palettes, shared_palette
+from thumbproxy.imaging.animation.encode import animated, encode_animation
+from thumbproxy.imaging.animation.frames import Animation, Frame, decode_frames
+from thumbproxy.imaging.animation.gif_palette import Palettes, shared_palette
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding, Format

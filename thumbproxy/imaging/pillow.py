@@ -13,11 +13,11 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage
 from thumbproxy.imaging.alpha import has_alpha
-from thumbproxy.imaging.animate import encode_animation
+from thumbproxy.imaging.animation.encode import encode_animation
+from thumbproxy.imaging.animation.frames import decode_frames
 from thumbproxy.imaging.boxes import Box, Size
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.encode import LOSSLESS, available, encode
-from thumbproxy.imaging.frames import decode_frames
 from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import Header, read_header
 from thumbproxy.imaging.info import LONGEST_SIDE, document

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.imaging.animation.gif_writer import write_gif
 from thumbproxy.imaging.encode import LOSSLESS, available
-from thumbproxy.imaging.gif_writer import write_gif
 from thumbproxy.media import Encoding, Format
 
 _FORMATS = frozenset({Format.GIF, Format.WEBP, Format.AVIF})

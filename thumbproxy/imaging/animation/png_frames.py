@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers import Header
-from thumbproxy.imaging.parts import (
+from thumbproxy.imaging.animation.parts import (
     HASTY,
     MOST_PLAYS,
     Animation,
@@ -24,6 +23,7 @@ from thumbproxy.imaging.parts import (
     opened,
     shown,
 )
+from thumbproxy.imaging.headers import Header
 
 _DISPOSALS = {1: Disposal.CLEAR, 2: Disposal.RESTORE}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

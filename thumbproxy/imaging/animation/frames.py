@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage, ThumbproxyError
-from thumbproxy.imaging.gif_frames import read_gif
+from thumbproxy.imaging.animation.gif_frames import read_gif
+from thumbproxy.imaging.animation.parts import Animation, Frame, count, shown
+from thumbproxy.imaging.animation.png_frames import read_png
 from thumbproxy.imaging.headers import Header
-from thumbproxy.imaging.parts import Animation, Frame, count, shown
-from thumbproxy.imaging.png_frames import read_png
 from thumbproxy.media import Format
 
 __all__ = ["Animation", "Frame", "decode_frames"]

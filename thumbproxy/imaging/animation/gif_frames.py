@@ -9,8 +9,7 @@ from functools import partial
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers import Header
-from thumbproxy.imaging.parts import (
+from thumbproxy.imaging.animation.parts import (
     MOST_PLAYS,
     Animation,
     Disposal,
@@ -20,6 +19,7 @@ from thumbproxy.imaging.parts import (
     opened,
     shown,
 )
+from thumbproxy.imaging.headers import Header
 
 _BLOCK = re.compile(rb"[\x21\x2c\x3b]")
 _LOOPS = (b"\x0bNETSCAPE2.0\x03\x01", b"\x0bANIMEXTS1.0\x03\x01")

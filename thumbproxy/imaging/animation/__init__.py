@@ -1,0 +1,1 @@
+"""Animations: whole frames out of encoded ones, and encoded ones out of whole frames."""
