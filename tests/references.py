@@ -17,136 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyvips
+from reference_sizes import Size, wanted
 
 from thumbproxy.options import Options
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
-Size = tuple[int, int]
-Region = tuple[Fraction, Fraction, Fraction, Fraction]
+Errors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-_PLACES = {"n": (1, 0), "ne": (2, 0), "e": (2, 1), "se": (2, 2), "s": (1, 2), "sw": (0, 2),
-           "w": (0, 1), "nw": (0, 0), "c": (1, 1)}  # fmt: skip
-HALF = Fraction(1, 2)
-
-
-# --- sizes
-
-
-class Wanted(NamedTuple):
-    """The geometry of an output by the rules of the options, in coordinates of the upright picture.
-
-    crop    what `crop` leaves, whole pixels
-    region  the part of the picture that is shown
-    size    what the region is resized to
-    canvas  the size before `rot`
-    offset  of the resized region on the canvas
-    output  the size after `rot`
-    """
-
-    crop: tuple[int, int, int, int]
-    region: Region
-    size: Size
-    canvas: Size
-    offset: tuple[int, int]
-    output: Size
-
-
-def half_up(length: Fraction) -> int:
-    return math.floor(length + HALF)
-
-
-def side(length: Fraction) -> int:
-    return max(1, half_up(length))
-
-
-def exact(number: float) -> Fraction:
-    """The number as it is written in a URL."""
-    return Fraction(str(number))
-
-
-def wanted(picture: Size, options: Options, most: int = 4096) -> Wanted:
-    """The geometry of what `options` make of an upright picture of this size.
-
-    most  the longest side that an output may have
-    """
-    spans = [(0, length) for length in picture]
-    if options.crop is not None:
-        x, y, width, height = options.crop
-        spans = [_span(x, width, picture[0]), _span(y, height, picture[1])]
-    (left, right), (top, bottom) = spans
-    size = (Fraction(right - left), Fraction(bottom - top))
-    part, resized, canvas, offset = _fitted(size, options, Fraction(most))
-    region = (left + part[0], top + part[1], left + part[2], top + part[3])
-    output = canvas[::-1] if options.rotate in (90, 270) else canvas
-    return Wanted((left, top, right, bottom), region, resized, canvas, offset, output)
-
-
-def _span(start: float, length: float, whole: int) -> tuple[int, int]:
-    first = exact(start) * whole if isinstance(start, float) else Fraction(start)
-    if isinstance(start, float):
-        first = min(first, Fraction(whole - 1))
-    extent = exact(length) * whole if isinstance(length, float) else Fraction(length)
-    begin = half_up(first)
-    return begin, max(begin + 1, min(half_up(first + extent), whole))
-
-
-def _fitted(
-    size: tuple[Fraction, Fraction], options: Options, most: Fraction
-) -> tuple[Region, Size, Size, tuple[int, int]]:
-    """Region, its size, canvas and offset."""
-    zero, one, dpr = Fraction(0), Fraction(1), exact(options.dpr)
-    width, height = size
-    everything = (zero, zero, width, height)
-    asked = [None if n is None else Fraction(n) for n in (options.width, options.height)]
-    if None in asked or options.fit == "inside":
-        scales = [most / width, most / height]
-        scales += [n * dpr / s for n, s in zip(asked, size, strict=True) if n is not None]
-        if asked == [None, None] or not options.enlarge:
-            scales.append(one)
-        made = (side(width * min(scales)), side(height * min(scales)))
-        return everything, made, made, (0, 0)
-    across, down = (n or one for n in asked)
-    by = min(dpr, most / across, most / down)
-    box = (side(across * by), side(down * by))
-    if options.fit == "stretch":
-        shrink = one if options.enlarge else min(one, width / box[0], height / box[1])
-        made = (side(box[0] * shrink), side(box[1] * shrink))
-        return everything, made, made, (0, 0)
-    focus = _focus(options.gravity)
-    if options.fit == "pad":
-        scale = min(box[0] / width, box[1] / height)
-        scale = scale if options.enlarge else min(scale, one)
-        made = (side(width * scale), side(height * scale))
-        offset = tuple(half_up((b - m) * f) for b, m, f in zip(box, made, focus, strict=True))
-        return everything, made, box, (offset[0], offset[1])
-    return _covered(size, box, options.enlarge, focus)
-
-
-def _covered(
-    size: tuple[Fraction, Fraction], box: Size, enlarge: bool, focus: tuple[Fraction, Fraction]
-) -> tuple[Region, Size, Size, tuple[int, int]]:
-    scale = max(box[0] / size[0], box[1] / size[1])
-    lengths = (box[0] / scale, box[1] / scale)
-    made = box
-    whole = scale >= 1 and not enlarge
-    if whole:
-        made = (side(lengths[0]), side(lengths[1]))
-        lengths = (Fraction(made[0]), Fraction(made[1]))
-    starts = [
-        min(max(f * s - length / 2, Fraction(0)), s - length)
-        for f, s, length in zip(focus, size, lengths, strict=True)
-    ]
-    if whole:
-        starts = [Fraction(half_up(start)) for start in starts]
-    left, top = starts
-    return (left, top, left + lengths[0], top + lengths[1]), made, made, (0, 0)
-
-
-def _focus(gravity: str | tuple[float, float]) -> tuple[Fraction, Fraction]:
-    if isinstance(gravity, str):
-        across, down = _PLACES[gravity]
-        return Fraction(across, 2), Fraction(down, 2)
-    return exact(gravity[0]), exact(gravity[1])
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 # --- pixels
@@ -190,9 +68,10 @@ def resampled(picture: Pixels, region: Sequence[Fraction], size: Size) -> Pixels
     across = _lanczos(picture.shape[1], float(region[0]), float(region[2]), size[0])
     down = _lanczos(picture.shape[0], float(region[1]), float(region[3]), size[1])
     share = picture[:, :, 3:] / 255
-    flat = np.concatenate((picture[:, :, :3] * share, picture[:, :, 3:]), 2)
-    rows = (down @ flat.reshape(len(flat), -1)).reshape(size[1], -1, 4)
-    made = np.clip(across @ rows, 0, 255)
+    flat: Pixels = np.concatenate((picture[:, :, :3] * share, picture[:, :, 3:]), 2)
+    # Column by column and row by row: of larger products numpy would make many threads' work.
+    columns = down @ flat.transpose(1, 0, 2)
+    made = np.clip(across @ columns.transpose(1, 0, 2), 0, 255)
     alpha = made[:, :, 3:]
     colours = np.divide(made[:, :, :3] * 255, alpha, out=np.zeros_like(made[:, :, :3]),
                         where=alpha > 0)  # fmt: skip
@@ -206,7 +85,7 @@ def _lanczos(length: int, start: float, end: float, count: int) -> Pixels:
     middles = start + (np.arange(count) + 0.5) * step
     x = (np.arange(length) + 0.5 - middles[:, None]) / stretch
     weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def over(ground: Sequence[float], picture: Pixels) -> Pixels:
@@ -272,10 +151,10 @@ def _difference(made: Pixels, expected: Pixels) -> Difference:
         blocks = blocks.reshape(height, 4, width, 4, 3).mean((1, 3))
     flat = _flat(expected[:, :, :3])
     most = float(np.abs(error[flat]).max()) if flat.any() else 0.0
-    return Difference(psnr(error @ np.float32((0.299, 0.587, 0.114))), psnr(blocks), most)
+    return Difference(psnr((error * LUMA).sum(2)), psnr(blocks), most)
 
 
-def psnr(error: Pixels) -> float:
+def psnr(error: Errors) -> float:
     return 10 * math.log10(255**2 / max(float(np.mean(error**2)), 1e-4))
 
 

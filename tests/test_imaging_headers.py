@@ -97,6 +97,8 @@ def test_frames_are_counted(format: str) -> None:
 def test_the_still_picture_before_an_animated_png_counts_as_a_frame() -> None:
     source = encoded(PICTURE, "PNG", save_all=True, append_images=FRAMES, default_image=True)
     assert read(source).frames == len(list(ImageSequence.Iterator(opened(source)))) == 4
+    assert read(source).cover
+    assert not read(encoded(FRAMES[0], "PNG", **ANIMATED)).cover
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -157,6 +159,14 @@ def test_no_exif_block_raises(block: bytes) -> None:
 def test_a_profile_in_several_segments_is_put_together() -> None:
     profile = bytes(n % 251 for n in range(150_000))
     assert read(encoded(PICTURE, icc_profile=profile)).icc == profile
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_profile_that_lacks_a_part_is_none(lost: int) -> None:
+    source = encoded(PICTURE, icc_profile=bytes(150_000))
+    start = source.index(b"ICC_PROFILE\0" + bytes([lost, 3]))
+    assert read(source[: start + 4] + b"X" + source[start + 5 :]).icc == b""
+    assert read(source).icc == bytes(150_000)
 
 
 def test_other_segments_with_the_marker_of_a_profile_are_none() -> None:

@@ -180,6 +180,16 @@ def test_cmyk_follows_its_profile_and_black_is_black() -> None:
         assert pixel(image, 35, 25)[:3] == pytest.approx((0, 0, 0), abs=3)
 
 
+def test_a_pillow_without_little_cms_leaves_colours_as_they_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(colour, "ImageCms", None)
+    source = encoded(quadrants(), "PNG", icc_profile=swapping_profile())
+    assert corners(rendered(source)) == [RED, GREEN, BLUE, WHITE]
+    press = encoded(quadrants().convert("CMYK"), quality=95, icc_profile=press_profile())
+    assert corners(rendered(press)) == [RED, GREEN, BLUE, WHITE]
+
+
 # --- PNG's own words
 
 SHADES = (20, 64, 128)

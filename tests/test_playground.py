@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -20,9 +21,11 @@ from PIL import Image, ImageOps
 
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
+from thumbproxy.media import Format
+from thumbproxy.options import Options
 from thumbproxy.playground import GalleryApp, gallery, list_pictures, make_samples
 from thumbproxy.playground.folder import version_of
-from thumbproxy.playground.names import ANIMATION, CHART, LOGO, SIDEWAYS
+from thumbproxy.playground.names import ANIMATION, CHART, HERO, LOGO, SIDEWAYS
 from thumbproxy.playground.samples import SAMPLES
 from thumbproxy.signing import Signer
 from thumbproxy.thumbnails import Thumbnails
@@ -207,10 +210,43 @@ def test_every_address_on_the_page_is_signed_and_can_be_made(
         request = codec.parse(unquote(address))
         assert request is not None, address
         assert request.options.version == version_of(samples / request.source)
-        if request.format in engine.outputs:
+        if request.format in {*engine.outputs, Format.JSON}:
             source = (samples / request.source).read_bytes()
             made.add(engine.render(source, request.options, request.format).format)
-    assert made == engine.outputs
+    assert made == {*engine.outputs, Format.JSON}
+
+
+def test_the_animation_is_shown_moving_and_still(samples: Path, thumbs: Thumbnails) -> None:
+    codec = UrlCodec(Signer([KEY]))
+    requests = [codec.parse(unquote(path)) for path in addresses(page_of(samples, thumbs))]
+    shown = {(request.format, request.options.one_frame)
+             for request in requests if request and request.source == ANIMATION}  # fmt: skip
+    assert {(Format.WEBP, False), (Format.GIF, False), (Format.WEBP, True)} <= shown
+
+
+def test_the_placeholder_is_that_of_the_info_document(samples: Path, thumbs: Thumbnails) -> None:
+    names, _ = list_pictures(samples)
+    engine = PillowEngine(Limits())
+    page = gallery(thumbs, samples, names, engine=engine)
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    source = (samples / HERO).read_bytes()
+    document = json.loads(engine.render(source, Options(width=480), Format.JSON).body)
+    assert document["placeholder"]["data_uri"] in page
+    assert document["colors"]["dominant"] in page
+    assert "data:image/" not in page_of(samples, thumbs)
+
+
+def test_a_first_picture_without_a_placeholder_leaves_the_page_whole(
+    tmp_path: Path, thumbs: Thumbnails
+) -> None:
+    """It turns out to be cut off only when it is decoded."""
+    Image.effect_noise((600, 400), 50).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    page = gallery(thumbs, tmp_path, ["cut.jpg"], engine=PillowEngine(Limits()))
+    assert page == gallery(thumbs, tmp_path, ["cut.jpg"])
 
 
 def test_the_version_changes_with_the_file(tmp_path: Path, thumbs: Thumbnails) -> None:

@@ -120,7 +120,7 @@ def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
             f"{home} cannot be used: {error.strerror}. Choose another folder with --cache-dir."
         ) from None
     settings = Settings(keys=keys, bind=bind, cache_dir=str(home / "cache"))
-    gallery = GalleryApp(Thumbnails(keys), photos)
+    gallery = GalleryApp(Thumbnails(keys), photos, engine=engine_of(settings, settings.limits))
     app = ThumbProxy(
         gallery, keys=keys, cache_dir=settings.cache_dir, origins={"": str(photos.absolute())}
     )

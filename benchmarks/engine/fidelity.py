@@ -34,8 +34,8 @@ Wholes = dict[str, Path]
 def wholes(pictures: Pictures, folder: Path) -> Wholes:
     """The pictures decoded at full size, upright, as uncompressed PNG files."""
     found = {}
-    for name, source in pictures.items():
-        found[name] = folder / f"{name}.png"
+    for number, (name, source) in enumerate(pictures.items()):
+        found[name] = folder / f"{number}.png"
         image = pyvips.Image.new_from_buffer(source, "").autorot()
         image.write_to_file(f"{found[name]}[compression=0,keep=icc]")
     return found

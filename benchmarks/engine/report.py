@@ -96,7 +96,7 @@ def many_table(many: Iterable[Many]) -> str:
 
 def checks_table(checks: Iterable[Check]) -> str:
     lines = (
-        [c.text, f"{c.value:.2f}", f"{'≥' if c.least else '≤'} {c.limit:.2f}",
+        [c.text, f"{c.value:.4g}", f"{'≥' if c.least else '≤'} {c.limit:.4g}",
          "yes" if c.met else "NO"]
         for c in checks
     )  # fmt: skip

@@ -33,7 +33,7 @@ def section(thumbs: Thumbnails, picture: Picture, document: dict[str, Any] | Non
     address = thumbs.url(picture.source, format="json", version=picture.version, width=_WIDTH)
     cards = "" if document is None else _cards(thumbs, picture, document)
     return (
-        '<section><h2>Before it is there</h2><p class="lead">The address with '
+        '<section><h2>Before the picture is there</h2><p class="lead">The address with '
         f'<code>json</code> as its format is <a href="{escape(address)}">a document</a>: sizes, '
         "colours, and a placeholder of a few hundred bytes, to be kept with the page and shown "
         f"until the picture has arrived.</p>{cards}</section>"

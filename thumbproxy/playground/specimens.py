@@ -59,19 +59,18 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
         "Lengths are pixels of the page, whatever <code>dpr</code> is.",
         (
             ("blurred", {"width": 480, "blur": 8}),
-            ("sharpened", {"width": 480, "sharpen": 1.5}),
+            ("sharpened", {"width": 480, "sharpen": 3}),
             ("rounded corners", {"width": 480, "radius": 60}),
             ("a circle of a square", {**_BOX, "fit": "cover", "gravity": "smart", "radius": "max"}),
         ),
     ),
     (
         "Quality and format",
-        "A JPEG at a low and at the usual quality, and as good as 12 KB allow; then WebP, AVIF "
-        "and GIF. How many bytes each takes is in the <code>Content-Length</code> of its response: "
-        "open the network panel of the browser's developer tools.",
+        "A JPEG at a low quality and as good as 12 KB allow, then WebP, AVIF and GIF. How many "
+        "bytes each takes is in the <code>Content-Length</code> of its response: open the network "
+        "panel of the browser's developer tools.",
         (
             ("low quality", {"width": 480, "quality": 20, "format": "jpg"}),
-            ("the usual quality", {"width": 480, "quality": 80, "format": "jpg"}),
             ("12 KB at most", {"width": 480, "max_bytes": 12_000, "format": "jpg"}),
             ("for nearly every browser", {"width": 480, "format": "webp"}),
             ("for newer browsers", {"width": 480, "format": "avif"}),
@@ -79,7 +78,12 @@ _GROUPS: tuple[tuple[str, str, tuple[tuple[str, dict[str, Any]], ...]], ...] = (
         ),
     ),
 )
-_STAGES = {"Fit": "boxed", "Quality and format": "wide"}
+_STAGES = {
+    "Fit": "boxed",
+    "Colours": "wide",
+    "Focus and corners": "wide",
+    "Quality and format": "wide",
+}
 _CHART_WIDTHS = (480, 300, 180, 110)
 
 

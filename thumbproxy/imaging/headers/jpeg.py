@@ -36,14 +36,15 @@ def read_jpeg(source: bytes) -> Header:
     blocks: list[bytes] = []
     xmp = b""
     profile: dict[int, bytes] = {}
-    one_scan, scan = False, len(source)
+    one_scan, scan, told = False, len(source), 0
     for marker, start, end in _segments(source):
         if marker == 0xE1 and source.startswith(b"Exif\0\0", start):
             blocks.append(source[start + 6 : end])
         elif marker == 0xE1 and not xmp and source.startswith(_XMP, start):
             xmp = source[start + len(_XMP) : end]
         elif marker == 0xE2 and source.startswith(b"ICC_PROFILE\0", start):
-            profile[source[start + 12]] = source[start + 14 : end]
+            number, told = source[start + 12], source[start + 13]
+            profile[number] = source[start + 14 : end]
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             precision, height, width, channels = struct.unpack_from(">BHHB", source, start)
             _refuse_rare(marker, precision, channels)
@@ -53,13 +54,20 @@ def read_jpeg(source: bytes) -> Header:
             scan = end
     if not one_scan:
         _refuse_many_scans(source, scan)
-    icc = b"".join(profile[number] for number in sorted(profile))
-    icc = icc if len(icc) <= MOST_PROFILE else b""
     turned = upright(blocks, xmp)
+    icc = _whole(profile, told)
     return Header(
         Format.JPEG, width, height, orientation=turned, channels=channels, icc=icc,
         one_scan=one_scan,
     )  # fmt: skip
+
+
+def _whole(profile: dict[int, bytes], told: int) -> bytes:
+    """The profile, if all of its parts are there, as browsers demand."""
+    if sorted(profile) != list(range(1, told + 1)):
+        return b""
+    icc = b"".join(profile[number] for number in range(1, told + 1))
+    return icc if len(icc) <= MOST_PROFILE else b""
 
 
 def _refuse_rare(marker: int, precision: int, channels: int) -> None:
