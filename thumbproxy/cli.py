@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from thumbproxy import __version__
-from thumbproxy.build import ThumbProxy, standalone
+from thumbproxy.build import ThumbProxy, engine_of, standalone
 from thumbproxy.errors import RequestError, SettingsError
 from thumbproxy.options import Options
 from thumbproxy.playground import GalleryApp, make_samples
