@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from reference_sizes import wanted
 
 from thumbproxy.errors import BadOptions
-from thumbproxy.imaging.boxes import Box, crop_box, to_sensor
+from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
 from thumbproxy.imaging.geometry import (
     DECODE_MARGINS,
+    Findings,
     Plan,
     decode_eighths,
     plan,
 )
+from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format, ImageInfo
 from thumbproxy.options import Options
@@ -72,6 +76,17 @@ def planned(
         ((400, 300), "crop_0.5x0.5x0.5x0.5,w_100", (100, 75)),
         ((6000, 3000), "_", (4096, 2048)),
         ((100, 10_000), "w_4000,up", (41, 4096)),
+        ((100, 75), "w_50", (50, 38)),
+        ((5, 150), "h_41,dpr_1.5", (2, 62)),
+        ((227, 154), "h_13,dpr_1.5,up", (29, 20)),
+        ((96, 64), "w_45,dpr_2.3,up", (104, 69)),
+        ((300, 200), "crop_0x0x0.145x1.0", (44, 200)),
+        ((100, 200), "crop_0x0x0.145x1.0", (15, 200)),
+        ((400, 300), "w_33,h_33,dpr_1.5,fit_cover", (50, 50)),
+        ((400, 300), "w_33,h_33,dpr_1.5,fit_pad", (50, 50)),
+        ((400, 300), "w_33,h_33,dpr_1.5,fit_stretch", (50, 50)),
+        ((10, 10), "w_3,h_3000,fit_cover", (1, 10)),
+        ((10, 10), "w_3,h_3000,fit_stretch", (1, 10)),
     ],
 )
 def test_the_output_has_the_size_that_the_options_ask_for(
@@ -209,19 +224,29 @@ SPANS = st.tuples(FRACTIONS, FRACTIONS).map(sorted).filter(lambda span: span[0] 
 
 
 @st.composite
-def all_options(draw: st.DrawFn) -> Options:
+def crops(draw: st.DrawFn) -> tuple[float, ...] | None:
+    """Such as lie in every picture, in fractions or from its corner in pixels; or none."""
+    if draw(st.booleans()):
+        return draw(
+            st.none()
+            | st.tuples(st.just(0), st.just(0), st.integers(1, 9999), st.integers(1, 9999))
+        )
     across, down = draw(SPANS), draw(SPANS)
-    crop = (across[0], down[0], across[1] - across[0], down[1] - down[0])
     # Six digits are what a URL can say.
-    crop = tuple(round(value, 6) for value in crop)  # type: ignore[assignment]
+    crop = (across[0], down[0], round(across[1] - across[0], 6), round(down[1] - down[0], 6))
+    return crop if crop[2] and crop[3] else None
+
+
+@st.composite
+def all_options(draw: st.DrawFn) -> Options:
     return Options(
-        crop=crop if draw(st.booleans()) and crop[2] and crop[3] else None,
+        crop=draw(crops()),
         width=draw(BOXES),
         height=draw(BOXES),
         fit=draw(st.sampled_from(["inside", "cover", "pad", "stretch"])),
         enlarge=draw(st.booleans()),
-        gravity=draw(st.sampled_from(["c", "ne", "sw"]) | st.tuples(FRACTIONS, FRACTIONS)),
-        dpr=draw(st.sampled_from([1, 1.5, 2, 4])),
+        gravity=draw(st.sampled_from(sorted(COMPASS)) | st.tuples(FRACTIONS, FRACTIONS)),
+        dpr=draw(st.sampled_from([1, 1.5, 2, 4]) | st.integers(10, 40).map(lambda n: n / 10)),
         rotate=draw(st.sampled_from([0, 90, 180, 270])),
     )
 
@@ -284,3 +309,135 @@ def test_without_options_nothing_is_resized_unless_it_is_too_large(
     if max(width, height) <= LIMITS.output_side:
         assert numbers.output == (width, height)
         assert numbers.eighths == 8
+
+
+def upright_box(numbers: Plan, picture: tuple[int, int]) -> Box:
+    sensor = picture[::-1] if numbers.orientation >= 5 else picture
+    return to_upright(numbers.box, numbers.orientation, sensor)
+
+
+@example((11_568, 8_971), 1, Options.read("w_31,h_2567,dpr_1.5"), 1356)
+@example((102, 352), 6, Options.read("crop_34x260x23x0.836,h_33,fit_pad,up,dpr_1.5"), 4096)
+@example(
+    (367, 55),
+    2,
+    Options.read("crop_253x0.193x222x0.303,w_47,h_19,fit_pad,g_0.359x0.58,dpr_2"),
+    4096,
+)
+@given(st.tuples(SIDES, SIDES), st.integers(1, 8), all_options(), st.integers(16, 4096))
+def test_all_numbers_are_those_of_the_rules_in_exact_fractions(
+    picture: tuple[int, int], orientation: int, options: Options, most: int
+) -> None:
+    info = ImageInfo(Format.JPEG, *picture, orientation=orientation)
+    numbers = plan(info, options, Limits(output_side=most))
+    right = wanted(picture, options, most)
+    assert numbers.output == right.output
+    assert (numbers.size[::-1] if orientation >= 5 else numbers.size) == right.size
+    assert numbers.canvas in (None, right.canvas)
+    assert numbers.offset == right.offset
+    assert upright_box(numbers, picture) == pytest.approx([float(n) for n in right.region])
+
+
+@given(st.tuples(SIDES, SIDES), st.integers(2, 8), all_options())
+def test_how_the_camera_was_held_changes_nothing_that_is_seen(
+    picture: tuple[int, int], orientation: int, options: Options
+) -> None:
+    level, turned = (
+        plan(ImageInfo(Format.JPEG, *picture, orientation=held), options, LIMITS)
+        for held in (1, orientation)
+    )
+    seen = turned.size[::-1] if orientation >= 5 else turned.size
+    assert (seen, turned.canvas, turned.offset, turned.output, turned.eighths) == (
+        level.size, level.canvas, level.offset, level.output, level.eighths
+    )  # fmt: skip
+    assert upright_box(turned, picture) == pytest.approx(level.box)
+
+
+@given(st.tuples(SIDES, SIDES), st.integers(1, 8), all_options())
+def test_cover_keeps_the_focal_point_and_the_ratio_of_the_box(
+    picture: tuple[int, int], orientation: int, options: Options
+) -> None:
+    info = ImageInfo(Format.JPEG, *picture, orientation=orientation)
+    options = replace(options, fit="cover", width=options.width or 7, height=options.height or 7)
+    numbers = plan(info, options, LIMITS)
+    box, crop = upright_box(numbers, picture), crop_box(options.crop, *picture)
+    point = COMPASS.get(options.gravity) if isinstance(options.gravity, str) else options.gravity
+    assert point is not None
+    x, y = crop.left + point[0] * crop.width, crop.top + point[1] * crop.height
+    # Cut between whole pixels, it may lose half of one.
+    assert box.left - 0.5 <= x <= box.right + 0.5
+    assert box.top - 0.5 <= y <= box.bottom + 0.5
+    assert Box(*(crop[:2]), crop.right + 1e-6, crop.bottom + 1e-6).holds(box)
+    width, height = numbers.size[::-1] if orientation >= 5 else numbers.size
+    scale = max(width / box.width, height / box.height)
+    assert box.width * scale - width <= 0.5 + 1e-6
+    assert box.height * scale - height <= 0.5 + 1e-6
+
+
+@given(st.tuples(SIDES, SIDES), all_options())
+def test_pad_keeps_the_ratio_to_half_a_pixel_and_has_the_size_of_the_box(
+    picture: tuple[int, int], options: Options
+) -> None:
+    options = replace(options, fit="pad", width=options.width or 7, height=options.height or 7)
+    numbers = plan(ImageInfo(Format.JPEG, *picture), options, LIMITS)
+    crop = crop_box(options.crop, *picture)
+    assert numbers.box == crop
+    assert numbers.canvas is not None
+    scale = min(numbers.canvas[0] / crop.width, numbers.canvas[1] / crop.height)
+    scale = scale if options.enlarge else min(scale, 1)
+    for side, length in zip(numbers.size, (crop.width, crop.height), strict=True):
+        assert side == 1 or abs(side - length * scale) <= 0.5 + 1e-6
+
+
+@given(st.tuples(SIDES, SIDES), all_options())
+def test_stretch_shows_everything_and_does_not_enlarge_unless_asked(
+    picture: tuple[int, int], options: Options
+) -> None:
+    options = replace(options, fit="stretch")
+    numbers = plan(ImageInfo(Format.JPEG, *picture), options, LIMITS)
+    crop = crop_box(options.crop, *picture)
+    assert numbers.box == crop
+    if not options.enlarge:
+        assert numbers.size[0] <= crop.width
+        assert numbers.size[1] <= crop.height
+
+
+@given(st.tuples(SIDES, SIDES), all_options(), st.integers(1, 4))
+def test_dpr_multiplies_the_box_and_nothing_else(
+    picture: tuple[int, int], options: Options, dpr: int
+) -> None:
+    info = ImageInfo(Format.JPEG, *picture)
+    box = [None if side is None else min(side, 1024) for side in (options.width, options.height)]
+    small = replace(options, width=box[0], height=box[1], dpr=dpr)
+    large = replace(options, dpr=1, width=box[0] and box[0] * dpr, height=box[1] and box[1] * dpr)
+    assert plan(info, small, LIMITS) == plan(info, large, LIMITS)
+
+
+@given(st.tuples(SIDES, SIDES), st.integers(1, 8), all_options(), st.tuples(FRACTIONS, FRACTIONS))
+def test_what_was_found_in_the_pixels_counts_like_a_crop_and_a_focal_point(
+    picture: tuple[int, int], orientation: int, options: Options, focus: tuple[float, float]
+) -> None:
+    info = ImageInfo(Format.JPEG, *picture, orientation=orientation)
+    region = crop_box(options.crop, *picture)
+    found = plan(info, replace(options, crop=None), LIMITS, Findings(region, focus))
+    assert found == plan(info, replace(options, gravity=focus), LIMITS)
+
+
+@given(st.tuples(SIDES, SIDES), all_options(), st.integers(0, 255))
+def test_a_border_is_searched_in_all_pixels(
+    picture: tuple[int, int], options: Options, tolerance: int
+) -> None:
+    info = ImageInfo(Format.JPEG, *picture)
+    assert plan(info, replace(options, trim=tolerance), LIMITS).eighths == 8
+
+
+@given(st.tuples(SIDES, SIDES), st.integers(1, 8), SPANS, SPANS)
+def test_a_region_that_goes_to_the_sensor_and_back_is_the_same(
+    picture: tuple[int, int], orientation: int, across: list[float], down: list[float]
+) -> None:
+    width, height = picture
+    box = Box(across[0] * width, down[0] * height, across[1] * width, down[1] * height)
+    sensor = picture[::-1] if orientation >= 5 else picture
+    there = to_sensor(box, orientation, picture)
+    assert Box(-1e-6, -1e-6, sensor[0] + 1e-6, sensor[1] + 1e-6).holds(there)
+    assert to_upright(there, orientation, sensor) == pytest.approx(box)

@@ -11,7 +11,7 @@ from typing import Any
 
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import BoundedPool
+from thumbproxy.concurrency import BoundedPool, keep_freed_memory
 from thumbproxy.errors import SettingsError
 from thumbproxy.imaging.info import EXIF_NAMES
 from thumbproxy.imaging.pillow import PillowEngine
@@ -77,6 +77,7 @@ def standalone(settings: Settings) -> WSGIApp:
     if not settings.renders:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
         settings = replace(settings, renders=max(1, -(-cores // workers)))
+    keep_freed_memory()
     return Health(Middleware(app, **collaborators(settings, origins)))
 
 

@@ -36,7 +36,8 @@ class Plan:
 
     eighths      the JPEG decoder may scale the sensor's picture to this many eighths; 8 is all
     fast_chroma  the JPEG decoder may repeat subsampled colour instead of interpolating it
-    box          region of the unscaled sensor's picture to resize, fractions of a pixel allowed
+    region       what `crop` and `trim` leave of the unscaled sensor's picture; beyond is nothing
+    box          the part of it to resize, fractions of a pixel allowed
     size         (width, height) to resize `box` to, in the sensor's orientation
     orientation  EXIF orientation to undo after resizing, 1 to 8
     canvas       (width, height) of the background to put the upright picture on; None: no canvas
@@ -46,6 +47,7 @@ class Plan:
 
     eighths: int
     fast_chroma: bool
+    region: Box
     box: Box
     size: Size
     orientation: int
@@ -86,14 +88,16 @@ def plan(
     """
     region = found.region or crop_box(options.crop, info.width, info.height)
     fit = _fit(region, options, limits.output_side, _point(found.focus or options.gravity))
-    box = to_sensor(fit.region, info.orientation, (info.width, info.height))
+    upright = (info.width, info.height)
+    box = to_sensor(fit.region, info.orientation, upright)
     size = _swapped(fit.size) if info.orientation >= 5 else fit.size
     output = fit.canvas or fit.size
     reduction = min(box.width / size[0], box.height / size[1])
     whole = options.trim is not None  # a border is found on exact pixels
     return Plan(
-        eighths=8 if whole else decode_eighths(reduction, (info.width, info.height)),
+        eighths=8 if whole else decode_eighths(reduction, upright),
         fast_chroma=reduction >= FAST_CHROMA_RATIO,
+        region=to_sensor(region, info.orientation, upright),
         box=box,
         size=size,
         orientation=info.orientation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -33,6 +34,21 @@ class Level(NamedTuple):
     def scale(self) -> tuple[float, float]:
         """Pixels of `image` for one of the sensor's picture, across and down."""
         return self.image.width / self.box.width, self.image.height / self.box.height
+
+    def within(self, region: Box) -> Level:
+        """The part of it that lies in `region`, in whole pixels. A copy, if it is not all."""
+        if region.holds(self.box):
+            return self
+        across, down = self.scale
+        left = max(0, math.floor((region.left - self.box.left) * across))
+        top = max(0, math.floor((region.top - self.box.top) * down))
+        right = min(self.image.width, math.ceil((region.right - self.box.left) * across))
+        bottom = min(self.image.height, math.ceil((region.bottom - self.box.top) * down))
+        if (left, top, right, bottom) == (0, 0, *self.image.size):
+            return self
+        box = Box(left / across, top / down, right / across, bottom / down)
+        part = self.image.crop((left, top, right, bottom))
+        return Level(part, box.moved(self.box.left, self.box.top), self.icc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from thumbproxy.imaging.alpha import has_alpha, on
+from thumbproxy.imaging.alpha import has_alpha, on, premultiplied
 from thumbproxy.imaging.colour import to_srgb
 from thumbproxy.imaging.effects import (
     adjust,
@@ -26,6 +26,9 @@ from thumbproxy.imaging.job import Job
 
 Transpose = Image.Transpose
 WHITE = (255, 255, 255, 255)
+# A resize has two passes, and between them all rows of the source in the width of the output. Above
+# this many bytes it is done in bands of about so many, which takes a tenth longer.
+_MOST_BETWEEN, _BAND = 24 * 1024 * 1024, 2 * 1024 * 1024
 
 UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -45,17 +48,39 @@ _FLIPPED = {
 }
 
 
-def resize(image: Image.Image, job: Job) -> Image.Image:
+def resize(_: Image.Image, job: Job) -> Image.Image:
     """Crop and resize in one go; always gives pixels of its own, never the decoder's memory."""
-    across, down = job.level.scale
-    region = job.plan.box.moved(-job.level.box.left, -job.level.box.top)
+    # The filter reaches beyond the box: into what `fit` leaves out, but not into what was cut off.
+    level = job.level.within(job.plan.region)
+    image = level.image
+    across, down = level.scale
+    region = job.plan.box.moved(-level.box.left, -level.box.top)
     box = (
         max(0.0, region.left * across),
         max(0.0, region.top * down),
         min(image.width, region.right * across),
         min(image.height, region.bottom * down),
     )
-    return image.resize(job.plan.size, Image.Resampling.LANCZOS, box)
+    between = (box[3] - box[1]) * job.plan.size[0] * len(image.getbands())
+    if between <= _MOST_BETWEEN:
+        return image.resize(job.plan.size, Image.Resampling.LANCZOS, box)
+    return premultiplied(image, lambda picture: _in_bands(picture, job.plan.size, box))
+
+
+def _in_bands(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Image.Image:
+    """The same as a resize in one go, within 1 of 255, with less memory between the passes."""
+    left, top, right, bottom = box
+    step = (bottom - top) / size[1]
+    lines = max(16, round(_BAND / (step * size[0] * len(image.getbands()))))
+    made = Image.new(image.mode, size, None)
+    for first in range(0, size[1], lines):
+        last = min(first + lines, size[1])
+        part = (left, top + first * step, right, min(bottom, top + last * step))
+        band = image.resize((size[0], last - first), Image.Resampling.LANCZOS, part)
+        made.paste(band, (0, first))
+    return made
 
 
 def srgb(image: Image.Image, job: Job) -> Image.Image:
