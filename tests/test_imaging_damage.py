@@ -34,6 +34,7 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage, SourceError, UnsupportedImage
+from thumbproxy.imaging import webp
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.geometry import plan
@@ -306,6 +307,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(
         raise error
 
     monkeypatch.setattr(Image, "open", fail)
+    monkeypatch.setattr(webp, "decode_webp", fail)
     for source in (PNG, GIF, WEBP, JPEG[:-40]):
         with pytest.raises(BrokenImage) as raised:
             rendered(source)
@@ -390,10 +392,11 @@ def test_other_formats_reach_no_decoder(
     name: str, opened_by_pillow: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tripped(*arguments: object, **parameters: object) -> None:
-        pytest.fail("libjpeg-turbo was asked")
+        pytest.fail("libjpeg-turbo or libwebp was asked")
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", tripped)
     monkeypatch.setattr(simplejpeg, "decode_jpeg_header", tripped)
+    monkeypatch.setattr(webp, "decode_webp", tripped)
     with pytest.raises(UnsupportedImage, match="JPEG, PNG, GIF, WebP"):
         ENGINE.inspect(FOREIGN[name])
     with pytest.raises(UnsupportedImage):
@@ -406,7 +409,8 @@ def test_pillow_is_only_asked_for_the_one_format_that_it_is(
 ) -> None:
     odd = plain_jpeg((40, 30), [(2, 1, 9), (1, 2, 9), (1, 1, 9)])
     key = encoded(PICTURE, "PNG", transparency=RED)
-    for source, name in ((PNG, "PNG"), (key, "PNG"), (GIF, "GIF"), (WEBP, "WEBP"), (odd, "JPEG"),
+    moving = encoded(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)])
+    for source, name in ((PNG, "PNG"), (key, "PNG"), (GIF, "GIF"), (moving, "WEBP"), (odd, "JPEG"),
                          (PNG + JPEG, "PNG"), (GIF + b"<script>", "GIF")):  # fmt: skip
         opened_by_pillow.clear()
         header = read_header(source, LIMITS)

@@ -13,6 +13,12 @@ def has_alpha(image: Image.Image) -> bool:
     return image.mode in ("LA", "RGBA")
 
 
+def without_idle_alpha(image: Image.Image) -> Image.Image:
+    """The same picture without an alpha channel in which all is opaque."""
+    idle = has_alpha(image) and image.getchannel("A").getextrema()[0] == 255
+    return image.convert(image.mode[:-1]) if idle else image
+
+
 def on(colour: tuple[int, int, int, int], image: Image.Image) -> Image.Image:
     """`image` on a ground of one colour: RGB if that is opaque, else RGBA."""
     ground = Image.new("RGBA", image.size, colour)

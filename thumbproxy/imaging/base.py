@@ -56,6 +56,6 @@ class Engine(Protocol):
         """Several pictures of one source, in the order of `variants`, for less than one by one.
 
         The source is decoded once, and small pictures are made from larger ones where that is
-        as good. Raises as `render` does, for the first variant that fails.
+        as good. Raises as `render` does when any of them fails.
         """
         ...

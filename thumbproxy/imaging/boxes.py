@@ -44,6 +44,12 @@ class Box(NamedTuple):
         )
 
 
+def half_up(length: float) -> int:
+    """The nearest whole number, the higher of two. What is half by the numbers of a URL may be a
+    little less as a float; no other sum of theirs comes as near to a half."""
+    return math.floor(length + 0.5 + 1e-7)
+
+
 def crop_box(crop: tuple[float, ...] | None, width: int, height: int) -> Box:
     """`crop` in whole pixels, cut off at the picture's edges and at least one pixel large."""
     if crop is None:
@@ -85,4 +91,4 @@ def _span(start: float, length: float, side: int) -> tuple[int, int]:
     # A fraction lies inside the picture by its meaning, and rounding must not push it out.
     first = min(start * side, side - 1) if isinstance(start, float) else start
     extent = length * side if isinstance(length, float) else length
-    return math.floor(first + 0.5), min(math.floor(first + extent + 0.5), side)
+    return half_up(first), min(half_up(first + extent), side)

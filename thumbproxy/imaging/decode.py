@@ -19,6 +19,7 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError
 from thumbproxy.imaging import webp
+from thumbproxy.imaging.alpha import without_idle_alpha
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.headers import Header
 from thumbproxy.imaging.headers.jpeg import essential_jpeg
@@ -35,10 +36,11 @@ _END_OF_JPEG = b"\xff\xd9"
 class Decoded:
     """Pixels as they lie in the file, in a mode that resizing understands.
 
-    image    L, LA, RGB, RGBX, RGBA or CMYK, without metadata
+    image    L, LA, RGB, RGBX, RGBA or CMYK, without metadata; alpha only where something is clear
     eighths  the scale at which it was decoded
     icc      its colour profile; empty for none
-    lease    memory that `image` may point into, to be given back when it is no longer needed
+    lease    memory that `image` points into, row after row and a row more, if it does; to be given
+             back when it is no longer needed
     """
 
     image: Image.Image
@@ -89,7 +91,7 @@ def _strictly(source: bytes, header: Header, plan: Plan) -> Decoded:
     mode = _JPEG_MODES[header.channels]
     # The decoder rounds a scaled side up; asking for exactly that size selects the scale.
     width, height = _scaled(header.width, header.height, plan.eighths)
-    memory = borrow(width * height * len(mode))
+    memory = borrow(width * (height + 1) * len(mode))
     try:
         pixels = simplejpeg.decode_jpeg(
             source,
@@ -116,7 +118,7 @@ def _scaled(width: int, height: int, eighths: int) -> tuple[int, int]:
 
 
 def _webp(source: bytes, header: Header) -> Decoded:
-    memory = borrow(header.width * header.height * 4)
+    memory = borrow(header.width * (header.height + 1) * 4)
     try:
         image = webp.decode_webp(
             source, header.width, header.height, memory, alpha=header.has_alpha
@@ -124,6 +126,8 @@ def _webp(source: bytes, header: Header) -> Decoded:
     except BrokenImage:
         give_back(memory)
         raise
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:
+        image = Image.frombuffer("RGBX", image.size, memory, "raw", "RGBX", 0, 1)
     return Decoded(image, icc=header.icc, lease=memory)
 
 
@@ -145,6 +149,7 @@ def _with_pillow(source: bytes, header: Header, plan: Plan, page: int) -> Decode
     size = _scaled(header.width, header.height, eighths)
     if picture.size != size:
         picture = picture.crop((0, 0, *size))
+    picture = without_idle_alpha(picture)
     # Whatever is left here, Pillow would write into the output: comments, profiles, palettes' keys.
     picture.info = {}
     return Decoded(picture, eighths, icc=header.icc)

@@ -16,6 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.imaging.alpha import without_idle_alpha
 from thumbproxy.imaging.fitting import fit
 from thumbproxy.imaging.indexed import bits, close, compact, exact
 from thumbproxy.imaging.scratch import Memory, borrow, give_back
@@ -81,11 +82,7 @@ def encode(
 
 def _plainest(image: Image.Image) -> Image.Image:
     """Without an alpha channel that hides nothing: nobody should store or blend it."""
-    if image.mode == "RGBX":
-        return image.convert("RGB")
-    if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema()[0] == 255:
-        return image.convert(image.mode[:-1])
-    return image
+    return image.convert("RGB") if image.mode == "RGBX" else without_idle_alpha(image)
 
 
 def _jpeg(image: Image.Image, encoding: Encoding, quality: int) -> bytes:

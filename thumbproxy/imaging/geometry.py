@@ -9,12 +9,11 @@ Sides are rounded half up to whole pixels, and are never 0.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from thumbproxy.imaging.boxes import Box, Size, crop_box, to_sensor
-from thumbproxy.kinds import COMPASS
+from thumbproxy.imaging.boxes import Box, Size, crop_box, half_up, to_sensor
+from thumbproxy.kinds import COMPASS, SMART
 from thumbproxy.limits import Limits
 from thumbproxy.media import ImageInfo
 from thumbproxy.options import Options
@@ -28,6 +27,8 @@ DECODE_MARGINS = {1: 6.0, 2: 2.5, 4: 1.5}
 # From this reduction on, colour that the decoder repeats instead of interpolating is averaged out
 # again: more than 50 dB, for 7 % less time on a whole decode.
 FAST_CHROMA_RATIO = 1.5
+# `smart` looks at a picture of this many pixels on its longest side, at least.
+GLANCE = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,16 @@ def plan(
     it with its ratio kept. `w` and `h` apply before `rot`. A focal point counts in the picture as
     `crop` and `trim` left it. Raises BadOptions when `crop` lies outside the picture.
     """
-    region = found.region or crop_box(options.crop, info.width, info.height)
+    crop = crop_box(options.crop, info.width, info.height)
+    region = found.region or crop
     fit = _fit(region, options, limits.output_side, _point(found.focus or options.gravity))
     upright = (info.width, info.height)
     box = to_sensor(fit.region, info.orientation, upright)
     size = _swapped(fit.size) if info.orientation >= 5 else fit.size
     output = fit.canvas or fit.size
     reduction = min(box.width / size[0], box.height / size[1])
-    whole = options.trim is not None  # a border is found on exact pixels
     return Plan(
-        eighths=8 if whole else decode_eighths(reduction, upright),
+        eighths=max(decode_eighths(reduction, upright), look_eighths(options, crop)),
         fast_chroma=reduction >= FAST_CHROMA_RATIO,
         region=to_sensor(region, info.orientation, upright),
         box=box,
@@ -112,6 +113,25 @@ def decode_eighths(reduction: float, picture: Size) -> int:
     if max(picture) < 8:
         return 8  # two scales could round to one size, and the decoder picks by size
     return next((n for n, margin in DECODE_MARGINS.items() if reduction * n / 8 >= margin), 8)
+
+
+def look_eighths(options: Options, region: Box) -> int:
+    """The scale at which the pixels are looked at, if they are, in eighths.
+
+    region: what `crop` leaves of the picture. It alone decides, so that all sizes see the same.
+    """
+    if options.trim is not None:
+        return 8  # a border is found on exact pixels
+    if not looks_for_focus(options):
+        return 1
+    longest = max(region.width, region.height)
+    return next((n for n in (1, 2, 4) if longest * n / 8 >= GLANCE), 8)
+
+
+def looks_for_focus(options: Options) -> bool:
+    return options.gravity == SMART and options.fit == "cover" and None not in (
+        options.width, options.height
+    )  # fmt: skip
 
 
 def _fit(crop: Box, options: Options, most: int, focus: tuple[float, float]) -> _Fit:
@@ -146,7 +166,7 @@ def _cover(crop: Box, target: Size, enlarge: bool, focus: tuple[float, float]) -
             min(_whole(target[1] / scale), int(crop.height)),
         )
         start = _start(crop, size, focus)
-        x, y = math.floor(start[0] + 0.5), math.floor(start[1] + 0.5)
+        x, y = half_up(start[0]), half_up(start[1])
         return _Fit(Box(x, y, x + size[0], y + size[1]), size)
     width, height = min(target[0] / scale, crop.width), min(target[1] / scale, crop.height)
     left, top = _start(crop, (width, height), focus)
@@ -164,8 +184,8 @@ def _pad(crop: Box, target: Size, enlarge: bool, focus: tuple[float, float]) -> 
     )
     x, y = focus
     offset = (
-        math.floor((target[0] - size[0]) * x + 0.5),
-        math.floor((target[1] - size[1]) * y + 0.5),
+        half_up((target[0] - size[0]) * x),
+        half_up((target[1] - size[1]) * y),
     )
     return _Fit(crop, size, target, offset)
 
@@ -200,7 +220,7 @@ def _point(gravity: str | tuple[float, float]) -> tuple[float, float]:
 
 def _whole(length: float) -> int:
     """A length in whole pixels, half up, never 0."""
-    return max(1, math.floor(length + 0.5))
+    return max(1, half_up(length))
 
 
 def _swapped(size: Size) -> Size:

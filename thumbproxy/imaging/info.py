@@ -59,6 +59,8 @@ def document(
     return json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+# Fields that only say where another block begins: of positions, of a maker's notes.
+_BLOCKS = frozenset(ExifTags.IFD)
 EXIF_NAMES = frozenset(ExifTags.TAGS.values())
 
 
@@ -74,7 +76,7 @@ def exif_values(source: bytes, names: Sequence[str], format: Format) -> dict[str
     except Exception:
         # Whatever a hostile block leads the reader to, it is no reason to refuse the picture.
         return {}
-    by_name = {ExifTags.TAGS.get(tag): value for tag, value in tags.items()}
+    by_name = {ExifTags.TAGS.get(tag): value for tag, value in tags.items() if tag not in _BLOCKS}
     values = {name: _plain(by_name.get(name)) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -32,6 +32,8 @@ def _serves(level: Level, plan: Plan) -> bool:
     across, down = level.scale
     return (
         level.box.holds(plan.box)
+        # In a copy that shows more, what lies beyond the region has been mixed into its edge.
+        and plan.region.holds(level.box)
         and plan.box.width * across >= plan.size[0] * MARGIN
         and plan.box.height * down >= plan.size[1] * MARGIN
     )

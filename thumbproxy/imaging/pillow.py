@@ -16,7 +16,7 @@ from thumbproxy.imaging.alpha import has_alpha
 from thumbproxy.imaging.animation.encode import encode_animation
 from thumbproxy.imaging.animation.frames import decode_frames
 from thumbproxy.imaging.boxes import Box, Size
-from thumbproxy.imaging.decode import decode
+from thumbproxy.imaging.decode import Decoded, decode
 from thumbproxy.imaging.encode import LOSSLESS, available, encode
 from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import Header, read_header
@@ -112,7 +112,7 @@ class PillowEngine:
         numbers = plan(header.info, options, limits)
         decoded = decode(source, header, numbers, options.page or 1)
         try:
-            level = _level(decoded.image, decoded.eighths, decoded.icc)
+            level = _level(decoded)
             yield level, look(level, header.info, options)
         finally:
             decoded.release()
@@ -159,7 +159,7 @@ class PillowEngine:
         decoded = decode(source, header, widest)
         made: dict[Variant, Encoded] = {}
         try:
-            ladder = Ladder(_level(decoded.image, decoded.eighths, decoded.icc))
+            ladder = Ladder(_level(decoded))
             order = sorted(plans, key=lambda variant: _order(plans[variant], variant))
             for _, alike in groupby(order, key=lambda variant: _pixels(*variant)):
                 group = list(alike)
@@ -194,7 +194,7 @@ class PillowEngine:
         numbers: Plan | None = None
         pictures, durations = [], []
         for frame in animation.frames:
-            level = _level(frame.image, 8, animation.icc)
+            level = _level(Decoded(frame.image, icc=animation.icc))
             if numbers is None:
                 numbers = plan(header.info, options, self.limits, look(level, header.info, options))
                 self._check_total(numbers.output, header.frames)
@@ -234,10 +234,10 @@ class PillowEngine:
         return Encoded(body, Format.JSON, *output, time.perf_counter() - started)
 
 
-def _level(image: Image.Image, eighths: int, icc: bytes) -> Level:
+def _level(decoded: Decoded) -> Level:
     # A scaled decode has rounded its sides up: its last pixels reach beyond the picture's edge.
-    across, down = image.width * 8 / eighths, image.height * 8 / eighths
-    return Level(image, Box(0, 0, across, down), icc)
+    across, down = (side * 8 / decoded.eighths for side in decoded.image.size)
+    return Level(decoded.image, Box(0, 0, across, down), decoded.icc, decoded.lease)
 
 
 @lru_cache(maxsize=4096)
