@@ -22,7 +22,7 @@ from thumbproxy.options import Options
 # Scaling in the decoder folds the finest detail back into the picture (aliasing), the more
 # visibly the closer the output is. 4/8 drops what cameras hardly resolve, so 1.5 is enough;
 # 2/8 and 1/8 cut into real detail. Odd eighths are missing on purpose: the decoder has no SIMD
-# for them, and 5/8 to 7/8 take longer than the whole picture. See benchmarks/engine.py.
+# for them, and 5/8 to 7/8 take longer than the whole picture. See benchmarks/engine.
 DECODE_MARGINS = {1: 6.0, 2: 2.5, 4: 1.5}
 # From this reduction on, colour that the decoder repeats instead of interpolating is averaged out
 # again: more than 50 dB, for 7 % less time on a whole decode.
