@@ -6,8 +6,8 @@ from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.job import Level
 
 # How much larger than an output the copy must be that it is made from. A resized copy has lost
-# what is finer than its own pixels; from twice the size on, hardly anything of that would be left in
-# the output: 49 dB at least on photos and drawings, against one made from the whole picture.
+# what is finer than its own pixels; from twice the size on, hardly anything of that would be left
+# in the output: 49 dB at least on photos and drawings, against one made from the whole picture.
 MARGIN = 2.0
 
 
