@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -81,6 +82,8 @@ def status(reply: Response) -> str:
         ("moving.gif", CHROME, {"still": True}, "avif"),
         ("moving.gif", SAFARI_13, {"page": 2}, "png"),
         ("photo.jpg", CHROME, {"width": 50, "lossless": True}, "webp"),
+        ("moving.gif", "*/*", {"lossless": True}, "gif"),
+        ("moving.gif", "image/avif,image/*;q=0.5", {"lossless": True}, "gif"),
     ],
 )
 @pytest.mark.parametrize("version", [None, "v1"])
@@ -120,6 +123,20 @@ def test_auto_is_never_larger_than_the_jpeg_it_replaces(
     ours = len(get(app, source, accept, **options).body)
     fallback = len(get(app, source, SAFARI_13, **options).body)
     assert ours <= max(fallback, smallest)
+
+
+def test_what_was_negotiated_is_never_taken_for_what_was_asked_for(gallery: Gallery) -> None:
+    """A negotiated picture is held to the size of a JPEG; one that was named is not."""
+    noise = Image.merge("RGB", [Image.effect_noise((200, 150), 160) for _ in range(3)])
+    gallery.pictures["/noise.png"] = encoded(noise, "PNG")
+    for expires in (None, 99_999_999_999):
+        with tempfile.TemporaryDirectory() as cache:
+            app = ThumbProxy(gallery, keys=[servers.KEY], cache_dir=cache)
+            negotiated = get(app, "noise.png", "image/webp", expires=expires)
+            named = get(app, "noise.png", format="webp", expires=expires)
+            assert kind(negotiated) == kind(named) == "webp"
+            assert len(negotiated.body) < len(named.body)
+            assert get(app, "noise.png", "image/webp", expires=expires).body == negotiated.body
 
 
 def test_an_animation_stays_one_and_its_still_is_none(app: ThumbProxy) -> None:

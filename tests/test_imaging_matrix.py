@@ -151,7 +151,7 @@ def test_every_source_is_close_to_its_reference_with_every_fit(name: str, format
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_lossless_webp_has_the_very_pixels_of_a_png(name: str) -> None:
-    png = ENGINE.render(source(name), Options(width=90), Format.PNG)
+    png = ENGINE.render(source(name), Options(width=90, lossless=True), Format.PNG)
     webp = ENGINE.render(source(name), Options(width=90, lossless=True), Format.WEBP)
     assert np.array_equal(decoded(webp.body), decoded(png.body))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.concurrency import BoundedPool, keep_freed_memory
 from thumbproxy.errors import SettingsError
-from thumbproxy.imaging.info import EXIF_NAMES
+from thumbproxy.imaging.exif_fields import EXIF_NAMES
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.watermark import Watermark, load_watermark
 from thumbproxy.kinds import COMPASS
@@ -78,6 +79,8 @@ def standalone(settings: Settings) -> WSGIApp:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
         settings = replace(settings, renders=max(1, -(-cores // workers)))
     keep_freed_memory()
+    # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     return Health(Middleware(app, **collaborators(settings, origins)))
 
 

@@ -62,7 +62,8 @@ class ImageRequest(NamedTuple):
         that was negotiated. What an expiring URL asks for is kept without time and signature.
         """
         if self.options.expires is not None:
-            return f"{self.options.identity}.{self.format.extension}"
+            auto = ".auto" if self.auto else ""
+            return f"{self.options.identity}{auto}.{self.format.extension}"
         return f"{self.name}.{self.format.extension}" if self.auto else self.name
 
 

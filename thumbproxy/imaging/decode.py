@@ -62,7 +62,7 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
     try:
         if header.format is Format.JPEG:
             return _jpeg(source, header, plan)
-        if header.format is Format.WEBP and header.frames == 1 and webp.available:
+        if header.format is Format.WEBP and webp.available and not header.animated:
             return _webp(source, header)
         return _with_pillow(source, header, plan, page)
     except ThumbproxyError:

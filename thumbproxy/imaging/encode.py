@@ -57,6 +57,7 @@ def encode(
     encoding: Encoding = _DEFAULT,
     lossless: bool = False,
     most_bytes: int | None = None,
+    closely: bool = True,
 ) -> bytes:
     """`image` (L, LA, RGB, RGBX or RGBA; sRGB) as a file.
 
@@ -68,6 +69,7 @@ def encode(
     most_bytes  the quality is lowered until the file has no more bytes: see imaging.fitting.fit.
                 A file without a quality (PNG, GIF, lossless) is made as small as it gets anyway,
                 and may be larger
+    closely     False: of the qualities that fit, any near the highest will do
     """
     if lossless and format not in LOSSLESS and format is not Format.GIF:
         raise BadOptions(f"{format.extension} cannot be lossless; png and webp can.")
@@ -77,7 +79,11 @@ def encode(
         return as_it_is(picture, encoding)
     write = partial(_WITH_QUALITY[format], picture, encoding)
     quality = quality or encoding.quality(format) or 1
-    return write(quality) if most_bytes is None else fit(write, format, quality, most_bytes)
+    return (
+        write(quality)
+        if most_bytes is None
+        else fit(write, format, quality, most_bytes, closely=closely)
+    )
 
 
 def _plainest(image: Image.Image) -> Image.Image:

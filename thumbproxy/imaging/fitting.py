@@ -21,11 +21,19 @@ _GROWTH = {
 _GUESSES = 5
 
 
-def fit(write: Callable[[int], bytes], format: Format, quality: int, most_bytes: int) -> bytes:
+def fit(
+    write: Callable[[int], bytes],
+    format: Format,
+    quality: int,
+    most_bytes: int,
+    *,
+    closely: bool = True,
+) -> bytes:
     """What `write` makes of the highest quality from 1 to `quality` that fits into `most_bytes`.
 
     It fits, and the next higher quality was tried and does not (sizes may dip again beyond it).
     When not even quality 1 fits, that is the result. Usually takes 3 to 5 encodes.
+    closely=False: the first that fits will do, which takes one or two encodes less.
     """
     best = body = write(quality)
     fits, over, tries = 0, quality, 0
@@ -38,6 +46,8 @@ def fit(write: Callable[[int], bytes], format: Format, quality: int, most_bytes:
         tried = min(max(middle, fits + 1), over - 1)
         body, tries = write(tried), tries + 1
         if len(body) <= most_bytes:
+            if not closely:
+                return body
             fits, best = tried, body
         else:
             over = tried

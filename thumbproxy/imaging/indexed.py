@@ -9,6 +9,8 @@ from PIL import Image
 
 # Up to here PNG packs two or more pixels into a byte, which is less than any grey picture takes.
 _FEW = 16
+# Drawings have fewer, antialiased as they are.
+_MANY = 1 << 16
 
 Colours = np.ndarray[Any, np.dtype[np.uint8]]
 Numbers = np.ndarray[Any, np.dtype[np.uint32]]
@@ -49,7 +51,8 @@ def close(image: Image.Image, most: int, drawing: bool) -> Image.Image:
     Drawings keep their flat areas flat. Photos are dithered, because without it skies show bands;
     the octree finds the rare bright colours that the median cut drops, and is six times as fast.
     """
-    if drawing:
+    # The median cut takes 1 us for each colour: 16 s for what has as many as pixels.
+    if drawing and image.getcolors(_MANY) is not None:
         return image.quantize(most, Image.Quantize.MEDIANCUT)
     palette = image.quantize(most, Image.Quantize.FASTOCTREE)
     return image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import math
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from thumbproxy.imaging.boxes import Size
+from thumbproxy.imaging.exif_fields import exif_values
 from thumbproxy.imaging.headers import Header
 from thumbproxy.imaging.palette import average, dominant
 from thumbproxy.imaging.thumbhash import encode as thumbhash
 from thumbproxy.imaging.thumbhash import placeholder
-from thumbproxy.media import Format
 
 # Longest side of the picture that the document's colours are taken from, px.
 LONGEST_SIDE = 200
-# A field longer than that is no fact about a picture.
-_LONGEST_VALUE = 1000
-_LONGEST_TUPLE = 16
 
 
 def document(
@@ -55,44 +50,5 @@ def document(
         },
     }
     if exif_fields:
-        facts["exif"] = exif_values(source, exif_fields, info.format)
+        facts["exif"] = exif_values(header.exif, exif_fields)
     return json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-# Fields that only say where another block begins: of positions, of a maker's notes.
-_BLOCKS = frozenset(ExifTags.IFD)
-EXIF_NAMES = frozenset(ExifTags.TAGS.values())
-
-
-def exif_values(source: bytes, names: Sequence[str], format: Format) -> dict[str, Any]:
-    """The EXIF fields of those names, as far as they are plain: numbers and texts.
-
-    Positions, thumbnails and makers' notes are not. A block that cannot be read has no fields.
-    """
-    try:
-        with Image.open(io.BytesIO(source), formats=(format.name,)) as image:
-            exif = image.getexif()
-            tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    except Exception:
-        # Whatever a hostile block leads the reader to, it is no reason to refuse the picture.
-        return {}
-    by_name = {ExifTags.TAGS.get(tag): value for tag, value in tags.items() if tag not in _BLOCKS}
-    values = {name: _plain(by_name.get(name)) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    """A value of EXIF as JSON has it; None for what is no plain fact."""
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    if isinstance(value, str):
-        return value.replace("\0", "").strip()[:_LONGEST_VALUE] or None
-    if isinstance(value, tuple) and len(value) <= _LONGEST_TUPLE:
-        return [_plain(part) for part in value]
-    if isinstance(value, int):
-        return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if math.isfinite(number) else None

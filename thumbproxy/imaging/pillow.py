@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 
 from PIL import Image
@@ -17,7 +17,7 @@ from thumbproxy.imaging.animation.encode import encode_animation
 from thumbproxy.imaging.animation.frames import decode_frames
 from thumbproxy.imaging.boxes import Box, Size
 from thumbproxy.imaging.decode import Decoded, decode
-from thumbproxy.imaging.encode import LOSSLESS, available, encode
+from thumbproxy.imaging.encode import available, encode
 from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import Header, read_header
 from thumbproxy.imaging.info import LONGEST_SIDE, document
@@ -61,9 +61,8 @@ class PillowEngine:
         """See imaging.base.Engine."""
         if format.is_image and format not in self.outputs:
             raise BadOptions(f"This server cannot write {format.extension}.")
-        if options.lossless and format.is_image and format not in LOSSLESS:
-            able = ", ".join(sorted(f.extension for f in LOSSLESS & self.outputs))
-            raise BadOptions(f"{format.extension} cannot be lossless here; {able} can.")
+        if options.lossless and format in (Format.JPEG, Format.AVIF):
+            raise BadOptions(f"{format.extension} cannot be lossless; png and webp can.")
         if options.watermark is not None and options.watermark not in self.watermarks:
             raise BadOptions(f"This server has no watermark {options.watermark!r}.")
 
@@ -127,21 +126,19 @@ class PillowEngine:
         started = time.perf_counter()
         options, format = variant
 
-        def body_of(as_format: Format, most_bytes: int | None) -> bytes:
-            return encode(
-                picture,
-                as_format,
-                quality=options.quality,
-                encoding=self.encoding,
-                lossless=options.lossless,
-                most_bytes=most_bytes,
-            )
-
-        body = body_of(format, options.max_bytes)
+        write = partial(
+            encode,
+            picture,
+            quality=options.quality,
+            encoding=self.encoding,
+            lossless=options.lossless,
+        )
+        body = write(format, most_bytes=options.max_bytes)
         # Cheap to know: a JPEG takes a twentieth of the time that others take.
         if fallback is Format.JPEG is not format and not has_alpha(picture):
-            most = len(body_of(Format.JPEG, options.max_bytes))
-            body = body if len(body) <= most else body_of(format, most)
+            most = len(write(Format.JPEG, most_bytes=options.max_bytes))
+            if most < len(body) and not (options.max_bytes and options.max_bytes < len(body)):
+                body = write(format, most_bytes=most, closely=False)
         seconds = time.perf_counter() - started
         return Encoded(body, format, *picture.size, render_seconds, seconds)
 

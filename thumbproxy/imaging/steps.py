@@ -126,6 +126,18 @@ def flatten(image: Image.Image, job: Job) -> Image.Image:
     return on(job.background or WHITE, image)
 
 
+def forget(image: Image.Image, job: Job) -> Image.Image:
+    """What is wholly transparent has no colour: somebody may have made it so to hide it."""
+    if not has_alpha(image) or job.options.lossless:
+        return image
+    hidden = image.getchannel("A").point([255] + [0] * 255)
+    if hidden.getbbox() is None:
+        return image
+    cleared = image.copy()
+    cleared.paste((0,) * len(image.getbands()), (0, 0), hidden)
+    return cleared
+
+
 STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
     resize,
     srgb,
@@ -142,6 +154,7 @@ STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
     round_corners,
     watermark,
     flatten,
+    forget,
 )
 
 

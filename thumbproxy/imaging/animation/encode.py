@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -19,6 +20,8 @@ _MOST_PLAYS = 65_535
 _MOST_ELAPSED, _LONGEST = 2**31 - 1, 2**24 - 1
 # How hard libwebp tries when nothing may be lost, as in stills.
 _LOSSLESS_EFFORT = 75
+# More is half as fast for 4 to 6 % fewer bytes, and here it is paid for each frame.
+_LOSSLESS_METHOD = 2
 _CONTAINERS = (b"moov", b"trak", b"edts", b"mdia")
 
 
@@ -60,7 +63,8 @@ def encode_animation(
     if format is Format.AVIF:
         return _avif(plain, durations, loop, quality, encoding)
     if lossless:
-        return _webp(plain, durations, loop, _LOSSLESS_EFFORT, encoding, lossless=True, exact=True)
+        quick = replace(encoding, effort_webp=min(encoding.effort_webp, _LOSSLESS_METHOD))
+        return _webp(plain, durations, loop, _LOSSLESS_EFFORT, quick, lossless=True, exact=True)
     return _webp(plain, durations, loop, quality, encoding)
 
 

@@ -157,7 +157,8 @@ def _sample(pixels: Image.Image, opaque: Image.Image, wanted: int) -> Pixels:
     nearest = Image.Resampling.NEAREST
     counting = np.asarray(opaque.resize(size, nearest)) > 0
     if not counting.any():  # they lie between those that were looked at
-        return np.asarray(pixels)[np.asarray(opaque) > 0]
+        counted = np.asarray(pixels)[np.asarray(opaque) > 0]
+        return counted[:: max(1, len(counted) // wanted)]
     return np.asarray(pixels.resize(size, nearest))[counting]
 
 

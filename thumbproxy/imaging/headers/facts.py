@@ -22,6 +22,8 @@ MOST_COMMENT = 256 * 1024
 MOST_PROFILE = 4 * 1024 * 1024
 # Blocks of text that may say which way up the picture is. Editors write a few KB of XMP.
 MOST_XMP = 256 * 1024
+# Cameras write up to 64 KB, with a preview and notes of their own.
+MOST_EXIF = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Header:
     one_scan  a JPEG that has all of its picture in one scan
     key       of a PNG without palette: the samples that mean transparent, 16 bits each
     depth     bits per sample of a PNG
+    animated  a WebP that is stored as an animation, be it of one frame
+    exif      the first EXIF block, from its TIFF header on; empty for one that is far too long
     cover     the first frame is a picture for viewers that do not animate, no part of the animation
     """
 
@@ -48,6 +52,12 @@ class Header:
     key: tuple[int, ...] = ()
     depth: int = 8
     cover: bool = False
+    animated: bool = False
+    exif: bytes = b""
+
+    def __post_init__(self) -> None:
+        if len(self.exif) > MOST_EXIF:
+            object.__setattr__(self, "exif", b"")
 
     @property
     def info(self) -> ImageInfo:

@@ -24,7 +24,9 @@ _START_OF_SCAN, _END = 0xDA, 0xD9
 # Baseline, extended and progressive, with Huffman or arithmetic coding. The other kinds of frame
 # are lossless or hierarchical, which no browser shows either.
 _SHOWN = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_PROGRESSIVE = {0xC2, 0xCA}
+# Huffman-coded and not progressive. Of an arithmetic-coded one that ends early, the decoder makes
+# a whole picture without a word: zeros are as good as any data to it.
+_SEQUENTIAL = {0xC0, 0xC1}
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # The tables, the frame, and what says how its channels are coded (JFIF and Adobe).
 _NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
@@ -48,7 +50,7 @@ def read_jpeg(source: bytes) -> Header:
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             precision, height, width, channels = struct.unpack_from(">BHHB", source, start)
             _refuse_rare(marker, precision, channels)
-            one_scan = marker not in _PROGRESSIVE
+            one_scan = marker in _SEQUENTIAL
         elif marker == _START_OF_SCAN:
             one_scan &= source[start] == channels
             scan = end
@@ -58,7 +60,7 @@ def read_jpeg(source: bytes) -> Header:
     icc = _whole(profile, told)
     return Header(
         Format.JPEG, width, height, orientation=turned, channels=channels, icc=icc,
-        one_scan=one_scan,
+        one_scan=one_scan, exif=next(iter(blocks), b""),
     )  # fmt: skip
 
 

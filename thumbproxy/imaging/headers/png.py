@@ -66,6 +66,7 @@ def read_png(source: bytes) -> Header:
         key=key,
         depth=depth,
         cover=found.cover,
+        exif=found.exif,
     )
 
 

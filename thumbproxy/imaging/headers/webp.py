@@ -44,6 +44,15 @@ def read_webp(source: bytes) -> Header:
         at = body + length + (length & 1)
     else:
         raise too_many_parts()
-    turned = upright([told.get(b"EXIF", b"").removeprefix(b"Exif\0\0")], told.get(b"XMP ", b""))
-    icc = told.get(b"ICCP", b"")
-    return Header(Format.WEBP, width, height, max(frames, 1), turned, has_alpha, icc=icc)
+    exif = told.get(b"EXIF", b"").removeprefix(b"Exif\0\0")
+    return Header(
+        Format.WEBP,
+        width,
+        height,
+        max(frames, 1),
+        upright([exif], told.get(b"XMP ", b"")),
+        has_alpha,
+        icc=told.get(b"ICCP", b""),
+        animated=frames > 0,
+        exif=exif,
+    )
