@@ -19,15 +19,16 @@ from pictures import BLUE, RED, landscape, swapping_profile, with_chunk
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, UnsupportedImage
-from thumbproxy.imaging.animation.encode import animated, encode_animation
+from thumbproxy.imaging.animation.encode import encode_animation
 from thumbproxy.imaging.animation.frames import Animation, Frame, decode_frames
 from thumbproxy.imaging.animation.gif_palette import Palettes, shared_palette
+from thumbproxy.imaging.encode import available
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoding, Format
+from thumbproxy.media import ANIMATED, Encoding, Format
 
 LOSSLESS = [Format.GIF, Format.WEBP]
-ALL = sorted(animated(), key=lambda format: format.name)
+ALL = sorted(ANIMATED & available(), key=lambda format: format.name)
 SIZE = (12, 10)
 
 
@@ -456,7 +457,7 @@ def test_loops_are_kept(format: Format, loop: int) -> None:
     assert opened(written(moving(3), [50] * 3, format, loop=loop)).loop == loop
 
 
-@pytest.mark.skipif(Format.AVIF not in animated(), reason="no AVIF encoder")
+@pytest.mark.skipif(Format.AVIF not in ALL, reason="no AVIF encoder")
 @pytest.mark.parametrize(("loop", "total"), [(0, 2**64 - 1), (1, 150), (7, 1050)])
 def test_an_avif_says_for_how_long_it_plays_in_all(loop: int, total: int) -> None:
     """ISO 14496-12: players repeat the edit while the duration of the movie lasts."""
@@ -558,7 +559,7 @@ def test_half_transparent_pixels_of_a_gif_are_shown_on_white_or_not_at_all() -> 
     ]
 
 
-@pytest.mark.skipif(Format.AVIF not in animated(), reason="no AVIF encoder")
+@pytest.mark.skipif(Format.AVIF not in ALL, reason="no AVIF encoder")
 def test_avif_is_never_lossless() -> None:
     with pytest.raises(BadOptions):
         encode_animation(moving(2), [50, 50], 0, Format.AVIF, 50, Encoding(), lossless=True)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.imaging.profiles import coded_profile
 from thumbproxy.imaging.watermark import Watermark, load_watermark
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
@@ -301,6 +302,17 @@ def test_opacity_is_worked_in_when_it_is_loaded(tmp_path: Path) -> None:
     assert marked("", mark).convert("RGB").getpixel((180, 90)) == pytest.approx(
         (127, 0, 128), abs=1
     )
+
+
+def test_a_watermark_is_upright_and_in_srgb_as_a_source_would_be(tmp_path: Path) -> None:
+    path = tmp_path / "logo.png"
+    profile = coded_profile(12, 13, grey=False)  # Display P3
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.new("RGB", (40, 20), (200, 60, 60)).save(path, icc_profile=profile, exif=tag)
+    mark = load_watermark(str(path), position=(1, 1), opacity=1, scale=0.2, margin=0).picture
+    assert (mark.mode, mark.size) == ("RGBA", (20, 40))
+    assert mark.getpixel((10, 20)) == pytest.approx((217, 42, 52, 255), abs=1)
 
 
 @pytest.mark.parametrize("format", [Format.PNG, Format.JPEG, Format.WEBP, Format.GIF])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, exif, png_chunk, turned, with_chunk, with_segment
+from pictures import encoded, exif, opened, png_chunk, turned, with_chunk, with_segment
 from PIL import Image, ImageDraw
 from references import decoded, difference
 from scenes import PLACES, ball
@@ -362,6 +362,21 @@ def secretive() -> bytes:
     block.get_ifd(0x8769)[0x8827] = 400
     block.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.9), 3: "E", 4: (2.0, 17.0, 40.2)})
     return block.tobytes()
+
+
+@pytest.mark.parametrize("format", [Format.PNG, Format.WEBP])
+def test_what_is_hidden_comes_out_of_lossless_pictures_only(format: Format) -> None:
+    """Also when a lossless picture is made beside the same picture with losses."""
+    picture = Image.effect_noise((60, 40), 90).convert("RGB")
+    picture.putalpha(Image.new("L", (60, 40), 0))
+    picture.paste((255, 0, 0, 255), (0, 30, 60, 40))
+    asked = [
+        (Options(lossless=exact, quality=q), format) for q in (70, 80) for exact in (False, True)
+    ]
+    together = ENGINE.render_many(encoded(picture, "PNG"), asked)
+    for (options, _), made in zip(asked, together, strict=True):
+        noise = np.asarray(opened(made.body).convert("RGBA"))[:15, :, :3].std()
+        assert bool(noise > 20) is options.lossless
 
 
 def test_of_exif_it_tells_what_is_named_and_a_position_never() -> None:

@@ -19,7 +19,9 @@ class Flights:
     """Coalesces equal work among the threads of a process.
 
     The first thread that asks for a key leads: it does the work. Those that ask while it is under
-    way follow: they get its result, or a fresh exception like its own. Keys never wait for others.
+    way follow: they get its result, or a fresh exception like its own. Work may
+    itself wait for another key if work for that one never waits for its kind: that for a request
+    waits for its source and its variant.
     """
 
     def __init__(self) -> None:

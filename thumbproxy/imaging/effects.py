@@ -89,8 +89,7 @@ def watermark(image: Image.Image, job: Job) -> Image.Image:
         return image
     mark = job.watermarks[job.options.watermark]
     left, top, right, bottom = (round(edge) for edge in mark.box(*image.size, job.options.dpr))
-    marked = image.convert("RGBA" if has_alpha(image) else "RGB")
-    marked = marked.copy() if marked is image else marked
+    marked = image.convert("RGBA" if has_alpha(image) else "RGB")  # always a copy
     under = marked.crop((left, top, right, bottom)).convert("RGBA")
     under.alpha_composite(
         mark.picture.resize((right - left, bottom - top), Image.Resampling.LANCZOS)

@@ -32,7 +32,7 @@ LOSSLESS = frozenset({Format.PNG, Format.WEBP})
 
 _DEFAULT = Encoding()
 # How hard libwebp tries when nothing may be lost; the method is the setting.
-_LOSSLESS_EFFORT = 75
+LOSSLESS_EFFORT = 75
 # From this quality on, full colour costs fewer bytes than a higher quality that looks as good.
 _FULL_COLOUR = 90
 # Bands of rows that stand for the whole picture. Deflate looks back 32 KB, which is 15 rows of a
@@ -129,7 +129,7 @@ def _webp_lossless(image: Image.Image, encoding: Encoding) -> bytes:
         "WEBP",
         lossless=True,
         exact=True,  # else colours under alpha 0 would be changed
-        quality=_LOSSLESS_EFFORT,
+        quality=LOSSLESS_EFFORT,
         method=encoding.effort_webp,
     )
 

@@ -30,11 +30,6 @@ def upright(blocks: Sequence[bytes], xmp: bytes) -> int:
     return int(found[1]) if found else 1
 
 
-def orientation(block: bytes) -> int:
-    """The orientation, 1 to 8, of one EXIF block; 1, which is upright, if it does not say."""
-    return upright([block], b"")
-
-
 def _stated(block: bytes) -> int:
     """TIFF 6.0 section 2, EXIF 2.3 section 4.6.4. 0 for a block that is malformed or silent."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])

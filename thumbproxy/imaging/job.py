@@ -25,7 +25,7 @@ class Level(NamedTuple):
     image  L, LA, RGB, RGBX, RGBA or CMYK, in the sensor's orientation
     box    the region of the unscaled sensor's picture that `image` shows, in fractions of a pixel
     icc    its colour profile; empty for none
-    memory the pixels of `image`, row after row, if they are there to be shared
+    memory the pixels of `image`, row after row and a row more, if they are there to be shared
     """
 
     image: Image.Image

@@ -14,8 +14,8 @@ from thumbproxy.imaging.geometry import (
     looks_for_focus,
 )
 from thumbproxy.imaging.job import Level
+from thumbproxy.imaging.orientation import upright
 from thumbproxy.imaging.saliency import focal_point
-from thumbproxy.imaging.steps import UPRIGHT
 from thumbproxy.imaging.trim import content_box
 from thumbproxy.media import ImageInfo
 from thumbproxy.options import Options
@@ -55,8 +55,7 @@ def _focus(
         max(1, round((bottom - top) * eighths / 8)),
     )
     picture = level.image.resize(size, Image.Resampling.BOX, box)
-    if info.orientation != 1:
-        picture = picture.transpose(UPRIGHT[info.orientation])
+    picture = upright(picture, info.orientation)
     if picture.mode == "CMYK":
         picture = picture.convert("RGB")
     ratio = (options.width or 1) / (options.height or 1)

@@ -244,9 +244,8 @@ def _output_size(info: ImageInfo, options: Options, limits: Limits) -> Size:
 
 def _pixels(options: Options, format: Format) -> tuple[str, bool]:
     """What decides the pixels of a still: variants alike in this are encoded from one picture."""
-    plain = replace(
-        options, quality=None, max_bytes=None, lossless=False, version=None, expires=None
-    )
+    # Not `lossless`, which decides about the colours of what is transparent.
+    plain = replace(options, quality=None, max_bytes=None, version=None, expires=None)
     return str(plain), format.has_alpha
 
 

@@ -23,6 +23,7 @@ from thumbproxy.imaging.effects import (
     watermark,
 )
 from thumbproxy.imaging.job import Job
+from thumbproxy.imaging.orientation import upright
 
 Transpose = Image.Transpose
 WHITE = (255, 255, 255, 255)
@@ -30,15 +31,6 @@ WHITE = (255, 255, 255, 255)
 # this many bytes it is done in bands of about so many, which takes a tenth longer.
 _MOST_BETWEEN, _BAND = 24 * 1024 * 1024, 2 * 1024 * 1024
 
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
 # Pillow counts anticlockwise, the option clockwise.
 _ROTATED = {90: Transpose.ROTATE_270, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_90}
 _FLIPPED = {
@@ -88,9 +80,7 @@ def srgb(image: Image.Image, job: Job) -> Image.Image:
 
 
 def orient(image: Image.Image, job: Job) -> Image.Image:
-    if job.plan.orientation == 1:
-        return image
-    return image.transpose(UPRIGHT[job.plan.orientation])
+    return upright(image, job.plan.orientation)
 
 
 def place(image: Image.Image, job: Job) -> Image.Image:

@@ -10,9 +10,11 @@ from PIL import Image
 from thumbproxy.errors import SourceError
 from thumbproxy.imaging.alpha import has_alpha
 from thumbproxy.imaging.boxes import Box
+from thumbproxy.imaging.colour import to_srgb
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
+from thumbproxy.imaging.orientation import upright
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.options import Options
@@ -22,7 +24,7 @@ from thumbproxy.options import Options
 class Watermark:
     """A picture to put on others.
 
-    picture   RGBA, its opacity worked in
+    picture   RGBA, sRGB, upright, its opacity worked in
     position  where it stands, in fractions from the left and the top of the room there is
     scale     its width as a fraction of the rendition's
     margin    px to the rendition's edges, times dpr
@@ -62,9 +64,9 @@ def load_watermark(
         decoded = decode(source, header, plan(header.info, Options(), limits))
     except SourceError as error:
         raise ValueError(error.reason) from None
-    picture = decoded.image.convert("RGB" if decoded.image.mode == "RGBX" else decoded.image.mode)
-    picture = picture if has_alpha(picture) else picture.convert("RGB")
-    picture = picture.convert("RGBA")
+    picture = upright(to_srgb(decoded.image, decoded.icc), header.orientation)
+    # By way of RGB, or the fourth byte of RGBX would be taken for alpha.
+    picture = (picture if has_alpha(picture) else picture.convert("RGB")).convert("RGBA")
     decoded.release()
     if opacity < 1:
         faded = picture.getchannel("A").point(lambda value: round(value * opacity))

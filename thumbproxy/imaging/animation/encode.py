@@ -11,23 +11,15 @@ from PIL import Image
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.imaging.animation.gif_writer import write_gif
-from thumbproxy.imaging.encode import LOSSLESS, available
+from thumbproxy.imaging.animation.parts import MOST_PLAYS
+from thumbproxy.imaging.encode import LOSSLESS, LOSSLESS_EFFORT
 from thumbproxy.media import Encoding, Format
 
-_FORMATS = frozenset({Format.GIF, Format.WEBP, Format.AVIF})
-_MOST_PLAYS = 65_535
 # Times in WebP are added up to a signed number of 32 bits, and one of them has 24.
 _MOST_ELAPSED, _LONGEST = 2**31 - 1, 2**24 - 1
-# How hard libwebp tries when nothing may be lost, as in stills.
-_LOSSLESS_EFFORT = 75
 # More is half as fast for 4 to 6 % fewer bytes, and here it is paid for each frame.
 _LOSSLESS_METHOD = 2
 _CONTAINERS = (b"moov", b"trak", b"edts", b"mdia")
-
-
-def animated() -> frozenset[Format]:
-    """The formats in which this installation can write animations."""
-    return _FORMATS & available()
 
 
 def encode_animation(
@@ -44,7 +36,7 @@ def encode_animation(
 
     durations  for how many ms each frame is shown, 11 or more: see parts.shown
     loop       how many times it is played, 0 for ever; a file can say 65535 at most
-    format     one of animated()
+    format     one of media.ANIMATED that encode.available() has
     quality    1 to 100; GIF has none
     lossless   every pixel as it is, in WebP. GIF ignores it; AVIF raises BadOptions
 
@@ -56,7 +48,7 @@ def encode_animation(
         raise BadOptions(f"{format.extension} cannot be lossless; webp can.")
     longest = min(_LONGEST, _MOST_ELAPSED // len(frames))
     durations = [min(duration, longest) for duration in durations]
-    loop = min(loop, _MOST_PLAYS)
+    loop = min(loop, MOST_PLAYS)
     if format is Format.GIF:
         return write_gif(frames, durations, loop)
     plain = [_plain(frame) for frame in frames]
@@ -64,7 +56,7 @@ def encode_animation(
         return _avif(plain, durations, loop, quality, encoding)
     if lossless:
         quick = replace(encoding, effort_webp=min(encoding.effort_webp, _LOSSLESS_METHOD))
-        return _webp(plain, durations, loop, _LOSSLESS_EFFORT, quick, lossless=True, exact=True)
+        return _webp(plain, durations, loop, LOSSLESS_EFFORT, quick, lossless=True, exact=True)
     return _webp(plain, durations, loop, quality, encoding)
 
 
