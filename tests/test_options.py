@@ -162,7 +162,7 @@ def test_the_box_times_dpr_is_limited() -> None:
     Options(width=2048, height=1024, dpr=2).check(Limits())
     with pytest.raises(BadOptions, match="4098"):
         Options(width=2049, dpr=2).check(Limits())
-    with pytest.raises(BadOptions, match="h is 100"):
+    with pytest.raises(BadOptions, match=r"height \(h\) is 100"):
         Options(height=100).check(Limits(output_side=99))
 
 

@@ -12,7 +12,7 @@ from thumbproxy import ThumbProxy
 from thumbproxy.build import application, standalone
 from thumbproxy.errors import SettingsError
 from thumbproxy.limits import Limits
-from thumbproxy.setting_kinds import EXAMPLE_KEYS, OriginSetting
+from thumbproxy.setting_kinds import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings
 
 KEY = "a-key-that-only-the-tests-use"
@@ -227,3 +227,9 @@ def test_the_factory_for_other_servers_reads_the_environment(
     monkeypatch.setenv("THUMBPROXY_ORIGIN", str(tmp_path / "absent"))
     with pytest.raises(SettingsError, match="absent"):
         application()
+
+
+def test_a_watermark_may_be_given_as_the_value_that_it_becomes() -> None:
+    setting = WatermarkSetting("logo.png", opacity=0.5)
+    made = Settings(keys=(KEY,), watermarks={"a": setting})
+    assert made.watermarks == {"a": setting}

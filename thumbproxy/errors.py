@@ -66,7 +66,10 @@ class MethodNotAllowed(RequestError):
 
 class BadSignature(RequestError):
     status, token = 403, "bad-signature"
-    default_reason = "The signature of this address does not match it."
+    default_reason = (
+        "The signature of this address does not match it. "
+        "It must be signed again, with a key of this server, after every change."
+    )
 
 
 class BadSource(RequestError, ValueError):

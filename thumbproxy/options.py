@@ -150,11 +150,11 @@ class Options:
 
     def check(self, limits: Limits) -> None:
         """Refuse a box that is larger than the limits allow (BadOptions)."""
-        for key, side in (("w", self.width), ("h", self.height)):
+        for name, side in (("width (w)", self.width), ("height (h)", self.height)):
             if side is not None and side * self.dpr > limits.output_side:
                 times = " times dpr" if self.dpr != 1 else ""
                 raise BadOptions(
-                    f"{key}{times} is {shortest(side * self.dpr)}; "
+                    f"{name}{times} is {shortest(side * self.dpr)}; "
                     f"at most {limits.output_side} pixels are allowed."
                 )
 

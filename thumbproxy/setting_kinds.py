@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from thumbproxy.kinds import Gravity, Kind, Number, Pattern
+from thumbproxy.kinds import COMPASS, SMART, Gravity, Kind, Number, Pattern
 from thumbproxy.options import NAME
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
@@ -136,6 +136,17 @@ class OriginTable:
         raise Refusal(f"the entry {prefix!r} is neither a location nor {{ location, immutable }}")
 
 
+class Place(Gravity):
+    """A gravity that needs no looking at pixels."""
+
+    allowed = f"one of {', '.join(COMPASS)}, or a point like 0.31x0.7 in fractions 0..1"
+
+    def check(self, value: Any) -> str | tuple[float, float]:
+        if value == SMART:
+            raise ValueError
+        return super().check(value)
+
+
 class WatermarkTable:
     allowed = (
         "a table for each in the file: [watermarks.name] with image, and if you like position "
@@ -143,7 +154,7 @@ class WatermarkTable:
     )
     _kinds: Mapping[str, Kind] = {
         "image": Pattern(r"\S.*", "a file"),
-        "position": Gravity(),
+        "position": Place(),
         "opacity": Number(0, 1, 3),
         "scale": Number(0.01, 1, 3),
         "margin": Number(0, 4096),
@@ -157,14 +168,16 @@ class WatermarkTable:
 
     def _entry(self, name: str, entry: Any) -> WatermarkSetting:
         values = entry._asdict() if isinstance(entry, WatermarkSetting) else dict(entry)
+        faults = [] if "image" in values else [f"{name!r} has no image"]
         for key, given in values.items():
             if key not in self._kinds:
-                raise Refusal(f"{name!r} has {key!r}, which is none of {', '.join(self._kinds)}")
+                faults.append(f"{name!r} has {key!r}, which is none of {', '.join(self._kinds)}")
+                continue
             try:
                 values[key] = self._kinds[key].check(given)
             except REFUSALS:
                 allowed = self._kinds[key].allowed
-                raise Refusal(f"{key} of {name!r} is {given!r} and not {allowed}") from None
-        if "image" not in values:
-            raise Refusal(f"{name!r} has no image")
+                faults.append(f"{key} of {name!r} is {given!r} and not {allowed}")
+        if faults:
+            raise Refusal("; ".join(faults))
         return WatermarkSetting(**values)

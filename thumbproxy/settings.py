@@ -107,11 +107,15 @@ class Settings:
     workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
     threads: int = _setting(Number(1, 256), 16, "threads of each process")
     renders: int = _setting(
-        Number(0, 256), 0, "pictures made at a time, by each process; 0: cores shared out"
+        Number(0, 256),
+        0,
+        "pictures made at a time by each process; 0: cores / workers",
     )
     render_queue: int = _setting(Number(0, 10_000), 32, "pictures that may wait, then 503")
-    source_ttl: int = _setting(_SECONDS, 3600, "a source is fresh for, if its origin is silent")
-    max_age: int = _setting(_SECONDS, 30 * _DAY, "clients may keep what is not immutable for")
+    source_ttl: int = _setting(
+        _SECONDS, 3600, "how long a source is fresh if its origin does not say"
+    )
+    max_age: int = _setting(_SECONDS, 30 * _DAY, "how long clients may keep what is not immutable")
     stale_while_revalidate: int = _setting(_SECONDS, _DAY, "sent in Cache-Control")
     stale_if_error: int = _setting(_SECONDS, 7 * _DAY, "sent in Cache-Control")
     max_source_bytes: int = _setting(Number(1, 1024 * _MIB), 30 * _MIB, "largest source, bytes")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import groupby
 
 from PIL import Image
@@ -22,15 +22,13 @@ from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import Header, read_header
 from thumbproxy.imaging.info import LONGEST_SIDE, document
 from thumbproxy.imaging.job import Job, Level
-from thumbproxy.imaging.ladder import Ladder
+from thumbproxy.imaging.ladder import Ladder, Variant, made_alike, order_of, seen_alike
 from thumbproxy.imaging.look import look
 from thumbproxy.imaging.steps import finish, resize, run
 from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.limits import Limits
 from thumbproxy.media import ANIMATED, Encoded, Encoding, Format, ImageInfo
 from thumbproxy.options import Options
-
-Variant = tuple[Options, Format]
 
 
 class PillowEngine:
@@ -64,7 +62,10 @@ class PillowEngine:
         if options.lossless and format in (Format.JPEG, Format.AVIF):
             raise BadOptions(f"{format.extension} cannot be lossless; png and webp can.")
         if options.watermark is not None and options.watermark not in self.watermarks:
-            raise BadOptions(f"This server has no watermark {options.watermark!r}.")
+            raise BadOptions(
+                f"This server has no watermark {options.watermark!r}; "
+                "its configuration names those that there are."
+            )
 
     def output_size(self, info: ImageInfo, options: Options) -> Size:
         """See imaging.base.Engine."""
@@ -89,11 +90,12 @@ class PillowEngine:
 
     def render_many(self, source: bytes, variants: Sequence[Variant]) -> list[Encoded]:
         """See imaging.base.Engine."""
+        for variant in variants:
+            self.check(*variant)
         header = read_header(source, self.limits)
         made: dict[Variant, Encoded] = {}
         stills: set[Variant] = set()
         for variant in variants:
-            self.check(*variant)
             options, format = variant
             if header.frames == 1 and format.is_image and options.page is None:
                 stills.add(variant)
@@ -157,10 +159,12 @@ class PillowEngine:
         made: dict[Variant, Encoded] = {}
         try:
             ladder = Ladder(_level(decoded))
-            order = sorted(plans, key=lambda variant: _order(plans[variant], variant))
-            for _, alike in groupby(order, key=lambda variant: _pixels(*variant)):
+            looked = cache(lambda options: look(ladder.top, info, options))
+            order = sorted(plans, key=lambda variant: order_of(plans[variant], variant))
+            for _, alike in groupby(order, key=made_alike):
                 group = list(alike)
-                picture = self._from_ladder(ladder, header, group[0])
+                found = looked(seen_alike(group[0][0]))
+                picture = self._from_ladder(ladder, found, info, group[0])
                 for variant in group:
                     made[variant] = self._encoded(picture, variant, time.perf_counter() - started)
                     started = time.perf_counter()
@@ -168,10 +172,11 @@ class PillowEngine:
             decoded.release()
         return made
 
-    def _from_ladder(self, ladder: Ladder, header: Header, variant: Variant) -> Image.Image:
+    def _from_ladder(
+        self, ladder: Ladder, found: Findings, info: ImageInfo, variant: Variant
+    ) -> Image.Image:
         options, format = variant
-        found = look(ladder.top, header.info, options)
-        numbers = plan(header.info, options, self.limits, found)
+        numbers = plan(info, options, self.limits, found)
         level = ladder.nearest(numbers)
         job = Job(level, numbers, options, format, self.watermarks)
         resized = resize(level.image, job)
@@ -240,14 +245,3 @@ def _level(decoded: Decoded) -> Level:
 @lru_cache(maxsize=4096)
 def _output_size(info: ImageInfo, options: Options, limits: Limits) -> Size:
     return plan(info, options, limits).output
-
-
-def _pixels(options: Options, format: Format) -> tuple[str, bool]:
-    """What decides the pixels of a still: variants alike in this are encoded from one picture."""
-    # Not `lossless`, which decides about the colours of what is transparent.
-    plain = replace(options, quality=None, max_bytes=None, version=None, expires=None)
-    return str(plain), format.has_alpha
-
-
-def _order(plan: Plan, variant: Variant) -> tuple[int, tuple[str, bool]]:
-    return -plan.size[0] * plan.size[1], _pixels(*variant)
