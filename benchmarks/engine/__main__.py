@@ -63,9 +63,9 @@ class Effort(NamedTuple):
 
 THOROUGH = Effort(
     None,
-    {Format.JPEG: 7, Format.WEBP: 3, Format.AVIF: 3},
+    {Format.JPEG: 10, Format.WEBP: 4, Format.AVIF: 3},
     3,
-    {Format.JPEG: 2, Format.WEBP: 2, Format.AVIF: 2},
+    {Format.JPEG: 3, Format.WEBP: 2, Format.AVIF: 2},
 )
 QUICK = Effort(3, {Format.JPEG: 3, Format.WEBP: 1, Format.AVIF: 1}, 1, {Format.JPEG: 1})
 

@@ -19,7 +19,7 @@ from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding, Format
 from thumbproxy.options import Options
 
-QUALITIES = {Format.JPEG: 80, Format.WEBP: 78, Format.AVIF: 50}
+QUALITIES = {Format.JPEG: 80, Format.WEBP: 82, Format.AVIF: 65}
 NAMES = {Format.JPEG: "JPEG", Format.WEBP: "WebP", Format.AVIF: "AVIF", Format.PNG: "PNG"}
 WEBP_EFFORT = 4  # of 0 to 6; libwebp calls it method
 # libvips and sharp count effort from 0, which is speed 9 of libaom.

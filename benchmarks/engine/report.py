@@ -154,13 +154,14 @@ do. Machines differ and are noisy: compare the ratios, not the milliseconds.
 
 _METHOD = """\
 - All engines do the same work: they read the file from memory, fit the picture into a square of
-  the given side, encode it (JPEG 80 with 4:2:0; WebP 78, effort 4; AVIF 50, speed 9, which libvips
+  the given side, encode it (JPEG 80 with 4:2:0; WebP 82, effort 4; AVIF 65, speed 9, which libvips
   and sharp call effort 0) and drop metadata. AVIF is libaom everywhere, but its releases and its
   tuning differ, so bytes and SSIM differ too. sharp's optimised Huffman tables are switched off.
 - Each engine has a process of its own, in which it renders as it would in a server: in one thread
-  that does nothing else. All are on one core and take turns picture by picture.
-- CPU is the time of the whole process. `ours/this` is the ratio of the mean times per picture in
-  one round, the median over the rounds; below 1 ours is faster.
+  that does nothing else. All are on one core and take turns, each with all pictures one after the
+  other.
+- CPU is the time of the whole process, the mean over the pictures, each in its fastest round: what
+  else a shared machine does can only add to it. Below 1, `ours/this` says that ours is faster.
 - dB is the PSNR of the resized pixels against what the same engine makes of the same picture as a
   PNG: what decoding at a reduced scale costs. Identical pictures count as 60 dB.
 - SSIM is that of the file's luma (windows of 8 x 8) against a Lanczos resize of the whole picture,

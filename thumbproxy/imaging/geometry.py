@@ -10,6 +10,7 @@ Sides are rounded half up to whole pixels, and are never 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from thumbproxy.imaging.boxes import Box, Size, crop_box, half_up, to_sensor
@@ -78,6 +79,7 @@ class _Fit(NamedTuple):
     offset: tuple[int, int] = (0, 0)
 
 
+@lru_cache(maxsize=4096)  # the same few sizes are asked for again and again
 def plan(
     info: ImageInfo, options: Options, limits: Limits, found: Findings = NOTHING_FOUND
 ) -> Plan:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import groupby
 
 from PIL import Image
@@ -69,7 +69,7 @@ class PillowEngine:
 
     def output_size(self, info: ImageInfo, options: Options) -> Size:
         """See imaging.base.Engine."""
-        return _output_size(info, options, self.limits)
+        return plan(info, options, self.limits).output
 
     def render(
         self, source: bytes, options: Options, format: Format, *, fallback: Format | None = None
@@ -240,8 +240,3 @@ def _level(decoded: Decoded) -> Level:
     # A scaled decode has rounded its sides up: its last pixels reach beyond the picture's edge.
     across, down = (side * 8 / decoded.eighths for side in decoded.image.size)
     return Level(decoded.image, Box(0, 0, across, down), decoded.icc, decoded.lease)
-
-
-@lru_cache(maxsize=4096)
-def _output_size(info: ImageInfo, options: Options, limits: Limits) -> Size:
-    return plan(info, options, limits).output
