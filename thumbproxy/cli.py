@@ -73,7 +73,9 @@ def serve(config: str | None, **arguments: str | None) -> None:
 @main.command()
 @click.argument("source")
 @click.argument("options", default="_")
-@click.option("--format", default=AUTO, show_default=True, help="jpg, png, webp, avif, gif, auto.")
+@click.option(
+    "--format", default=AUTO, show_default=True, help="Also jpg, png, webp, avif, gif, json."
+)
 @click.option("--prefix", metavar="PATH", help="Where thumbnails live.  [default: /thumb]")
 @click.option("--base-url", metavar="URL", help="What comes before the prefix.")
 @_config

@@ -53,8 +53,8 @@ class Thumbnails:
     def url(self, source: str, preset: str | None = None, **options: Any) -> str:
         """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
 
-        options: the fields of `Options`, and `format` (jpg png webp avif gif, auto by default).
-        They override those of the preset. Raises BadSource, BadOptions (both ValueError).
+        options: the fields of `Options`, and `format`: jpg png webp avif gif json, or auto, which
+        is the default. They override those of the preset. Raises BadSource, BadOptions (both ValueError).
         """
         wanted = {**self._preset(preset), **options}
         format = wanted.pop("format", AUTO)
