@@ -54,7 +54,8 @@ class Thumbnails:
         """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
 
         options: the fields of `Options`, and `format`: jpg png webp avif gif json, or auto, which
-        is the default. They override those of the preset. Raises BadSource, BadOptions (both ValueError).
+        is the default. They override those of the preset.
+        Raises BadSource, BadOptions (both ValueError).
         """
         wanted = {**self._preset(preset), **options}
         format = wanted.pop("format", AUTO)
