@@ -12,7 +12,7 @@ from typing import Any
 
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import BoundedPool, keep_freed_memory
+from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
 from thumbproxy.imaging.exif_fields import EXIF_NAMES
 from thumbproxy.imaging.pillow import PillowEngine
@@ -78,7 +78,6 @@ def standalone(settings: Settings) -> WSGIApp:
     if not settings.renders:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
         settings = replace(settings, renders=max(1, -(-cores // workers)))
-    keep_freed_memory()
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     return Health(Middleware(app, **collaborators(settings, origins)))

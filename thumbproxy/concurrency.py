@@ -1,8 +1,7 @@
-"""Doing a thing once, and only so many things at a time, in memory that stays."""
+"""Doing a thing once, and only so many things at a time."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -126,22 +125,3 @@ class BoundedPool:
     def load(self) -> Load:
         with self._lock:
             return Load(min(self._admitted, self._size), max(0, self._admitted - self._size))
-
-
-# glibc's malloc.h. Blocks up to the one size come from the heap, and the heap's end goes back to
-# the kernel when it is larger than the other. 32 MiB is the most that glibc takes for a block.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_HEAP, _KEPT_BLOCK = 64 * 1024 * 1024, 32 * 1024 * 1024
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what renders free for the next one, in this process and its children.
-
-    Left to itself it finds its thresholds by what has been freed before. A process that happens to
-    begin with large pictures then gives their memory back after each one, and the kernel clears
-    6 000 pages for the next: 53 ms instead of 44 for 1920 px. Other C libraries are left alone.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK)

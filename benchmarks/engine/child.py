@@ -4,8 +4,9 @@ It is asked over stdin and answers over stdout. A question is a line of JSON: {"
 then that many bytes, a picture to keep; or {"side": px, "format": extension}. The answer is a line
 {"bytes": n, "cpu": seconds, "wall": seconds} and then the bytes. sharp.cjs speaks the same.
 
-It renders as the server does: in a thread of its own, and with memory that stays, whatever the
-engine. Else an engine would be charged with page faults that it does not have in the server.
+It renders as the server does, in a thread of its own. The main thread's memory goes back to the
+kernel and is cleared again for each picture, which would charge an engine with page faults that it
+does not have in the server.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from thumbproxy.concurrency import keep_freed_memory
 from thumbproxy.media import Format
 
 from .makers import MAKERS, Make, Task
@@ -43,7 +43,6 @@ def answers(make: Make) -> Iterator[tuple[dict[str, float], bytes]]:
 
 
 def main() -> None:
-    keep_freed_memory()
     for fields, body in answers(MAKERS[sys.argv[1]]):
         line = json.dumps({**fields, "bytes": len(body)}).encode()
         sys.stdout.buffer.write(line + b"\n" + body)

@@ -28,18 +28,17 @@ def look(level: Level, info: ImageInfo, options: Options) -> Findings:
         return NOTHING_FOUND
     crop = region = crop_box(options.crop, info.width, info.height)
     if options.trim is not None:
-        region = _trimmed(level.image, crop, info, options.trim)
+        region = _trimmed(level, crop, info, options.trim)
     if not focus:
         return Findings(region)
     eighths = look_eighths(replace(options, trim=None), crop)
     return Findings(region, _focus(level, region, info, options, eighths))
 
 
-def _trimmed(image: Image.Image, region: Box, info: ImageInfo, tolerance: int) -> Box:
-    sensor = image.size
-    left, top, right, bottom = map(round, to_sensor(region, info.orientation, _upright_size(info)))
-    kept = content_box(image.crop((left, top, right, bottom)), tolerance)
-    return to_upright(Box(*kept).moved(left, top), info.orientation, sensor)
+def _trimmed(level: Level, crop: Box, info: ImageInfo, tolerance: int) -> Box:
+    part = level.within(to_sensor(crop, info.orientation, _upright_size(info)))
+    kept = Box(*content_box(part.image, tolerance)).moved(part.box.left, part.box.top)
+    return to_upright(kept, info.orientation, level.image.size)
 
 
 def _focus(

@@ -127,7 +127,6 @@ class PillowEngine:
     ) -> Encoded:
         started = time.perf_counter()
         options, format = variant
-
         write = partial(
             encode,
             picture,

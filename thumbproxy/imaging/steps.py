@@ -28,7 +28,7 @@ from thumbproxy.imaging.orientation import upright
 Transpose = Image.Transpose
 WHITE = (255, 255, 255, 255)
 # A resize has two passes, and between them all rows of the source in the width of the output. Above
-# this many bytes it is done in bands of about so many, which takes a tenth longer.
+# this many bytes it is done in bands of about so many: a tenth more of the render's time.
 _MOST_BETWEEN, _BAND = 24 * 1024 * 1024, 2 * 1024 * 1024
 
 # Pillow counts anticlockwise, the option clockwise.
