@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from test_caches import SOURCE, record, rendition, request
 
+from thumbproxy.caches.base import Scope
 from thumbproxy.caches.disk import DiskCache
 
 
@@ -140,7 +141,7 @@ def test_names_that_no_file_can_have_are_not_kept(
         assert not disk.set(request(1, source), stands, rendition(), public=True)
         assert disk.get(request(1, source), stands, public=True) is None
         assert disk.record(source) is None or disk.record(source) == stands
-        disk.delete(source)
+        disk.purge(Scope(source))
     assert list((root / "tmp").iterdir()) == []
     assert caplog.messages == [], "the disk itself is well"
 
@@ -150,8 +151,8 @@ def test_a_purge_without_a_record_removes_all_the_same(disk: DiskCache, root: Pa
     disk.set(request(1), stands, rendition(), public=True)
     disk.set(request(2), stands, rendition(), public=False)
     (root / "private" / SOURCE / ".source").unlink()
-    disk.delete(SOURCE)
-    assert files(root) == set()
+    assert disk.purge(Scope(SOURCE)) == (2, 2 * len(rendition().body))
+    assert files(root) == {f"private/{SOURCE}/.purged"}
 
 
 def test_no_descriptor_stays_open(disk: DiskCache) -> None:
@@ -161,7 +162,7 @@ def test_no_descriptor_stays_open(disk: DiskCache) -> None:
     disk.set(request(1), stands, rendition(), public=True)
     disk.get(request(1), None, public=True)
     disk.original(stands)
-    disk.delete(SOURCE)
+    disk.purge(Scope(SOURCE))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -225,7 +226,7 @@ def test_what_nobody_has_written_to_for_long_is_gone_after_a_start(
         (root / "tmp" / name).write_bytes(b"half")
     disk.prepare()
     assert {path.name for path in (root / "tmp").iterdir()} == names
-    monkeypatch.setattr("thumbproxy.caches.disk._STRAY_SECONDS", -1)
+    monkeypatch.setattr("thumbproxy.caches.files._STRAY_SECONDS", -1)
     disk.prepare()
     assert list((root / "tmp").iterdir()) == []
 

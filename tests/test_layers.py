@@ -20,11 +20,12 @@ LAYERS = """
     errors
     media  limits  kinds
     options  signing
-    urls  freshness  connections  setting_kinds
+    urls  freshness  conditional  filepart  connections  setting_kinds  concurrency  metrics
     negotiate  responses  settings  thumbnails
-    imaging  origins  caches  concurrency
+    imaging  origins  caches
+    sources
     service
-    wsgi  ops  playground  upstream
+    wsgi  ops  playground  upstream  warm  explain
     build
     server
     cli

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from thumbproxy.imaging.watermark import Watermark, load_watermark
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
-from thumbproxy.ops import Health, not_found
+from thumbproxy.metrics import Metrics, prometheus
+from thumbproxy.ops import SHARED_DIRECTORY, Health, MetricsPage, not_found
 from thumbproxy.origins.base import Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
@@ -31,6 +33,7 @@ from thumbproxy.service import Thumbnailer
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, unknown_setting
 from thumbproxy.signing import Signer
+from thumbproxy.sources import Sources
 from thumbproxy.upstream import Upstream
 from thumbproxy.urls import UrlCodec
 from thumbproxy.wsgi import Middleware, WSGIApp
@@ -63,24 +66,20 @@ class ThumbProxy(Middleware):
             raise SettingsError([unknown_setting(name, name) for name in unknown])
         checked = Settings(**settings)
         mounts = origins or configured_origins(checked) or {"": app}
-        super().__init__(app, **collaborators(checked, mounts))
+        super().__init__(app, **parts(checked, mounts).middleware())
 
 
 def standalone(settings: Settings) -> WSGIApp:
     """The standalone server's application. Raises SettingsError."""
-    origins = configured_origins(settings)
-    if not origins and settings.upstream:
-        origins = {"": OriginSetting(settings.upstream)}
-    if not origins:
-        raise SettingsError(["origin: none given; `--origin FOLDER` or `--origin http://HOST` "
-                             "says where the pictures are."])  # fmt: skip
+    origins = served_origins(settings)
     app: WSGIApp = Upstream(settings.upstream) if settings.upstream else not_found
     if not settings.renders:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
         settings = replace(settings, renders=max(1, -(-cores // workers)))
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    return Health(Middleware(app, **collaborators(settings, origins)))
+    middleware = Middleware(app, **parts(settings, origins).middleware())
+    return Health(MetricsPage(middleware, settings.metrics_token))
 
 
 def application() -> WSGIApp:
@@ -91,40 +90,102 @@ def application() -> WSGIApp:
     return standalone(Settings.load(os.environ.get("THUMBPROXY_CONFIG"), os.environ))
 
 
-def collaborators(settings: Settings, origins: Mapping[str, OriginLike]) -> dict[str, Any]:
-    """What a Middleware works with."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a site consists of, for those who serve it and those who look after it.
+
+    disk, memcached  None where there is none
+    caches           those that there are, nearest first
+    """
+
+    urls: UrlCodec
+    mounts: Mounts
+    engine: PillowEngine
+    disk: DiskCache | None
+    memcached: MemcachedCache | None
+    thumbnailer: Thumbnailer
+    metrics: Metrics
+    policy: CachePolicy
+    auto_formats: tuple[Format, ...]
+
+    @property
+    def caches(self) -> list[Cache]:
+        return [cache for cache in (self.disk, self.memcached) if cache is not None]
+
+    def middleware(self) -> dict[str, Any]:
+        """What a Middleware works with."""
+        return {
+            "urls": self.urls,
+            "thumbnailer": self.thumbnailer,
+            "auto_formats": self.auto_formats,
+            "policy": self.policy,
+            "metrics": self.metrics,
+        }
+
+
+def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
+    """Build it all. Raises SettingsError with everything that is wrong."""
     limits = settings.limits
     faults: list[str] = []
     try:
         engine = engine_of(settings, limits)
     except SettingsError as error:
         faults, engine = error.faults, PillowEngine(limits)
+    metrics = _metrics(settings, faults)
     disk = _disk(settings, faults)
     mounts = _mounts(settings, origins, faults)
-    caches: list[Cache] = [disk] if disk else []
-    if settings.memcached:
-        caches += _memcached(settings, faults)
+    memcached = _memcached(settings, disk, faults)
     if faults:
         raise SettingsError(faults)
+    tiers = [tier for tier in (disk, memcached) if tier is not None]
+    sources = Sources(
+        engine=engine,
+        caches=tiers,
+        originals=disk,
+        leases=tiers,
+        limits=limits,
+        lifetimes=settings.lifetimes,
+        metrics=metrics,
+    )
     thumbnailer = Thumbnailer(
         mounts=mounts,
+        sources=sources,
         engine=engine,
-        caches=caches,
-        originals=disk,
+        caches=tiers,
+        leases=tiers,
         renders=BoundedPool(settings.renders or os.cpu_count() or 1, settings.render_queue),
         limits=limits,
-        source_ttl=settings.source_ttl,
+        metrics=metrics,
         avif_pixels=settings.auto_avif_pixels,
+        failure_ttl=settings.failure_ttl,
     )
     offered = [Format(name) for name in settings.auto_formats if Format(name) in engine.outputs]
-    return {
-        "urls": UrlCodec(Signer(settings.keys), prefix=settings.prefix, limits=limits),
-        "thumbnailer": thumbnailer,
-        "auto_formats": offered,
-        "policy": CachePolicy(
+    return Parts(
+        urls=UrlCodec(Signer(settings.keys), prefix=settings.prefix, limits=limits),
+        mounts=mounts,
+        engine=engine,
+        disk=disk,
+        memcached=memcached,
+        thumbnailer=thumbnailer,
+        metrics=metrics,
+        policy=CachePolicy(
             settings.max_age, settings.stale_while_revalidate, settings.stale_if_error
         ),
-    }
+        auto_formats=tuple(offered),
+    )
+
+
+def _metrics(settings: Settings, faults: list[str]) -> Metrics:
+    """They cost some microseconds of each hit, so nobody pays who does not look at them."""
+    if not (settings.metrics_token or SHARED_DIRECTORY in os.environ):
+        return Metrics()
+    try:
+        return prometheus()
+    except ImportError:
+        if settings.metrics_token:
+            faults.append("metrics_token: prometheus-client is missing; "
+                          "pip install 'thumbproxy[metrics]'.")  # fmt: skip
+        return Metrics()
 
 
 def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
@@ -155,6 +216,17 @@ def _watermark(setting: WatermarkSetting) -> Watermark:
         scale=setting.scale,
         margin=setting.margin,
     )
+
+
+def served_origins(settings: Settings) -> dict[str, OriginLike]:
+    """The origins of the standalone server. Raises SettingsError when there is none."""
+    origins = configured_origins(settings)
+    if not origins and settings.upstream:
+        origins = {"": OriginSetting(settings.upstream)}
+    if not origins:
+        raise SettingsError(["origin: none given; `--origin FOLDER` or `--origin http://HOST` "
+                             "says where the pictures are."])  # fmt: skip
+    return origins
 
 
 def configured_origins(settings: Settings) -> dict[str, OriginLike]:
@@ -226,9 +298,18 @@ def _disk(settings: Settings, faults: list[str]) -> DiskCache | None:
     return disk
 
 
-def _memcached(settings: Settings, faults: list[str]) -> list[Cache]:
+def _memcached(
+    settings: Settings, disk: DiskCache | None, faults: list[str]
+) -> MemcachedCache | None:
+    if not settings.memcached:
+        return None
     if MemcachedCache is None:
         faults.append("memcached: pylibmc is missing; pip install 'thumbproxy[memcached]'.")
-        return []
-    secret, namespace = settings.keys[0], settings.memcached_namespace
-    return [MemcachedCache(settings.memcached, secret=secret, namespace=namespace)]
+        return None
+    return MemcachedCache(
+        settings.memcached,
+        secret=settings.keys[0],
+        namespace=settings.memcached_namespace,
+        host=disk.host if disk else "",
+        lease_seconds=math.ceil(settings.fetch_timeout) + 2,
+    )

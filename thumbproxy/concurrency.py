@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from enum import Enum
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from thumbproxy.errors import EngineFailed, Overloaded, ThumbproxyError, TooSlow
 from thumbproxy.limits import Deadline
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+_LONGEST_BACKLOG = 256
+_LONGEST_MEMORY = 1024
 
 
 class Flights:
@@ -67,6 +74,110 @@ def _follow(future: Future[T], deadline: Deadline) -> T:
     if isinstance(error, ThumbproxyError):
         raise error.fresh()
     raise EngineFailed(log=f"the request that did the work failed with {error!r}")
+
+
+Among = Literal["process", "host", "fleet"]
+
+
+class Hold(Enum):
+    """How a lease was got."""
+
+    AT_ONCE = "at once"
+    AFTER_OTHERS = "after others"  # who have probably done the work
+    NOT = "not"
+
+
+class Lease(Protocol):
+    """Coalesces equal work among those who share it: the processes of a host, or several hosts.
+
+    among  by whom it is shared: "host" or "fleet"
+    """
+
+    among: Among
+
+    def hold(self, key: str, patience: Deadline) -> AbstractContextManager[Hold]:
+        """Hold `key` alone. After `patience` the context is entered without it: whoever holds it
+        may be stopped, and doing a thing twice is better than not at all."""
+        ...
+
+
+class Turn(NamedTuple):
+    """How a lease was got, and among whom one had to wait for it, None if one had not."""
+
+    hold: Hold
+    among: Among | None = None
+
+
+@contextmanager
+def held(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn]:
+    """Hold `key` with all leases, nearest first; with one that others keep, `Hold.NOT`."""
+    with ExitStack() as stack:
+        turn = Turn(Hold.AT_ONCE)
+        for lease in leases:
+            hold = stack.enter_context(lease.hold(key, patience))
+            if hold is not Hold.AT_ONCE:
+                turn = Turn(hold, lease.among)
+            if hold is Hold.NOT:
+                break  # the others would only make us wait again
+        yield turn
+
+
+class Remembered:
+    """Failures of the last seconds, so that what has just failed is not tried again at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._failures: dict[Hashable, tuple[ThumbproxyError, float]] = {}
+
+    def check(self, key: Hashable) -> None:
+        """Raise what was remembered, as a new exception, while it is."""
+        with self._lock:
+            error, until = self._failures.get(key, (None, 0.0))
+        if error is not None and time.monotonic() < until:
+            raise error.fresh()
+
+    def remember(self, key: Hashable, error: ThumbproxyError) -> None:
+        with self._lock:
+            self._failures[key] = error, time.monotonic() + self._seconds
+            while len(self._failures) > _LONGEST_MEMORY:
+                del self._failures[next(iter(self._failures))]
+
+
+class Background:
+    """Does things that nobody waits for, a few at a time, each key once at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._under_way: set[Hashable] = set()
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+
+    def do(self, key: Hashable, work: Callable[[], None]) -> bool:
+        """Begin `work` soon, unless work for `key` is under way. Whether it will be done."""
+        with self._lock:
+            pool = self._pool()
+            if key in self._under_way or len(self._under_way) >= _LONGEST_BACKLOG:
+                return False
+            self._under_way.add(key)
+        pool.submit(self._run, key, work)
+        return True
+
+    def _run(self, key: Hashable, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("unexpected error in the background, for %r", key)
+        finally:
+            with self._lock:
+                self._under_way.discard(key)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        pid = os.getpid()
+        if self._threads is None or self._threads[0] != pid:
+            self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="background")
+            self._under_way = set()
+        return self._threads[1]
 
 
 class Load(NamedTuple):

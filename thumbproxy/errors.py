@@ -158,3 +158,7 @@ class SettingsError(ValueError):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
+
+
+class PurgeFailed(Exception):
+    """A cache could not be purged, and may still have what it had. The message says which."""

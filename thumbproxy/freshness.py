@@ -31,6 +31,8 @@ class Freshness:
     modified         unix seconds of the source's last change; None: the origin does not say
     storable         False: a shared cache may not keep it at all
     must_revalidate  True: a stale copy may not be used while or because the origin is not asked
+    stale_while_revalidate, stale_if_error
+                     seconds past its lifetime for which it may (RFC 5861); None: it does not say
     """
 
     lifetime: float | None
@@ -38,6 +40,25 @@ class Freshness:
     modified: int | None
     storable: bool
     must_revalidate: bool
+    stale_while_revalidate: float | None
+    stale_if_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """For how long a source counts whose origin does not say, in seconds (RFC 9111, RFC 5861).
+
+    source                  a source is fresh
+    stale_while_revalidate  it is served after that while the origin is asked
+    stale_if_error          it is served after that if the origin fails
+    not_found, failure      an origin that had no picture, or failed, is not asked again
+    """
+
+    source: float = 3600.0
+    stale_while_revalidate: float = 86_400.0
+    stale_if_error: float = 604_800.0
+    not_found: float = 5.0
+    failure: float = 5.0
 
 
 def read_freshness(headers: Headers, now: float) -> Freshness:
@@ -55,7 +76,13 @@ def read_freshness(headers: Headers, now: float) -> Freshness:
         must_revalidate=not control.keys().isdisjoint(
             ("no-cache", "must-revalidate", "s-maxage", "proxy-revalidate")
         ),
+        stale_while_revalidate=_window(control, "stale-while-revalidate"),
+        stale_if_error=_window(control, "stale-if-error"),
     )
+
+
+def _window(control: Mapping[str, str], name: str) -> float | None:
+    return _seconds(control[name]) if name in control else None
 
 
 def _validators(headers: Headers, now: float) -> Validators:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import BinaryIO
 
 
 class Format(Enum):
@@ -104,13 +105,17 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """A picture as it is served.
+    """A picture as it is served: the whole of it in `body`, or in `file` if that is large.
 
     modified      unix seconds; with the length it makes the ETag, as in nginx
     cache_status  the parameters of RFC 9211 after the cache's name
     timings       (name, seconds) pairs for Server-Timing
     storable      False: the origin forbids to keep it (private, no-store)
     immutable     True: this URL will never show another picture
+    file          open for reading, at position 0, in place of `body`; whoever sends it closes it
+    size          bytes in `file`
+    path          where it lies as a file, below the cache directory; None where it does not
+    age           seconds since its source was last known to be this one; None: not told
     """
 
     body: bytes
@@ -120,3 +125,19 @@ class Rendition:
     timings: tuple[tuple[str, float], ...] = ()
     storable: bool = True
     immutable: bool = False
+    file: BinaryIO | None = None
+    size: int = 0
+    path: str | None = None
+    age: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes of the picture, wherever they are."""
+        return len(self.body) if self.file is None else self.size
+
+    def whole(self) -> Rendition:
+        """The same with all of it in `body`, for more than one to send. Raises OSError."""
+        if self.file is None:
+            return self
+        with self.file as file:
+            return replace(self, body=file.read(), file=None, size=0)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import fcntl
+import hmac
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from thumbproxy.responses import Environ, Response
 
 HEALTH_PATH = "/healthz"
+METRICS_PATH = "/metrics"
+# The name is prometheus-client's: where processes share what they count.
+SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def plain(status: int, text: str) -> Response:
     """A short reply for people and probes, never stored."""
-    body = f"{text}\n".encode()
+    return _reply(status, f"{text}\n".encode(), "text/plain; charset=utf-8")
+
+
+def _reply(status: int, body: bytes, content_type: str) -> Response:
     headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
@@ -37,3 +48,83 @@ class Health:
         if environ.get("PATH_INFO") == HEALTH_PATH:
             return plain(200, "ok")(environ, start_response)
         return self._app(environ, start_response)
+
+
+class MetricsPage:
+    """Answers /metrics for those who have the token; passes on everything else.
+
+    token  "" for no such page. Else prometheus-client is needed.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], token: str) -> None:
+        self._app = app
+        self._token = token
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != METRICS_PATH or not self._token:
+            return self._app(environ, start_response)
+        return self._page(environ)(environ, start_response)
+
+    def _page(self, environ: Environ) -> Response:
+        if not bears(environ, self._token):
+            refusal = plain(401, "Metrics are shown to those who have the token.")
+            refusal.headers.append(("WWW-Authenticate", 'Bearer realm="thumbproxy"'))
+            return refusal
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            refusal = plain(405, "Metrics are read with GET.")
+            refusal.headers.append(("Allow", "GET, HEAD"))
+            return refusal
+        return _reply(200, *_exposition(environ.get("HTTP_ACCEPT", "")))
+
+
+def bears(environ: Environ, token: str) -> bool:
+    """Whether a request has `Authorization: Bearer <token>` (RFC 6750 section 2.1)."""
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    # WSGI hands over bytes as latin-1 (PEP 3333); `compare_digest` takes no such text.
+    known = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
+    return known and scheme.lower() == "bearer"
+
+
+def _exposition(accept: str) -> tuple[bytes, str]:
+    """All that was counted, in the format that the client wants, and its content type."""
+    # An extra; and when it is imported matters: see metrics.
+    from prometheus_client import REGISTRY, CollectorRegistry  # noqa: PLC0415
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    encode, content_type = choose_encoder(accept)
+    directory = os.environ.get(SHARED_DIRECTORY)
+    if not directory:
+        return encode(REGISTRY), content_type
+    registry = CollectorRegistry()
+    registry.register(_Shared(directory))
+    with settled(directory, fcntl.LOCK_SH):
+        return encode(registry), content_type
+
+
+class _Shared:
+    """Collects what all processes counted, from the files that prometheus-client keeps."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+
+    def collect(self) -> Iterable[Any]:
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        # A file that was just made is empty for a moment, and prometheus-client would fail.
+        files = [str(path) for path in self._directory.glob("*.db") if path.stat().st_size]
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call,no-any-return]
+
+
+@contextmanager
+def settled(directory: str, operation: int) -> Iterator[None]:
+    """While files of a shared directory do not come or go, as `fcntl.flock` has it.
+
+    A process that dies must be counted once: in its own file, or in the one of all the dead.
+    Raises BlockingIOError with LOCK_NB while another holds it.
+    """
+    descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)

@@ -5,132 +5,250 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
-from werkzeug.http import http_date, is_resource_modified
+from werkzeug.http import http_date
 
+from thumbproxy.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.errors import MethodNotAllowed, ThumbproxyError
+from thumbproxy.filepart import BLOCK, FilePart
 from thumbproxy.media import Format, Rendition
 from thumbproxy.urls import ImageRequest
 
 Environ = dict[str, Any]
-Headers = list[tuple[str, str]]
+Header = tuple[str, str]
+Headers = list[Header]
 YEAR = 31_536_000
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 # A picture is never a page: what a browser is tricked into opening runs nothing.
-_PROTECTION = [
+_PROTECTION = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; sandbox"),
-]
+)
 _VARY = ("Vary", "Accept")
+_NO_STORE = ("Cache-Control", "no-store")
+_FOR_EVER = ("Cache-Control", f"public, max-age={YEAR}, immutable")
+_CONTENT_TYPE = {format.extension: ("Content-Type", format.content_type) for format in Format}
+_CONSTANT = (("Accept-Ranges", "bytes"), *_PROTECTION)
+_EXTRAORDINARY = re.compile(r"[^A-Za-z0-9 !#$&+.^_`|~()@,=-]")
+_ANOTHER_ONE = "precondition-failed: This image is not the one that the request is about."
+_NOTHING_THERE = "range-not-satisfiable: The image ends before the range that was asked for."
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP reply; a WSGI application that gives it."""
+class Response(NamedTuple):
+    """One HTTP reply; a WSGI application that gives it (once, if it has a file).
+
+    file    open, sent in place of `body`; closed when it is sent or the client is gone
+    part    the bytes of the file that are sent
+    """
 
     status: int
     headers: Headers
     body: bytes
+    file: BinaryIO | None = None
+    part: range = range(0)
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return len(self.part) if self.file is not None else len(self.body)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self.file is not None:
+            return self._from_file(self.file, environ, start_response)
         start_response(_STATUS_LINES[self.status], self.headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" or not self.body else [self.body]
+
+    def _from_file(
+        self, file: BinaryIO, environ: Environ, start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        try:
+            start_response(_STATUS_LINES[self.status], self.headers)
+            # Of a part, not every server's wrapper heeds the position and the Content-Length.
+            if self.status == 200 and "wsgi.file_wrapper" in environ:
+                wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, BLOCK)
+                return wrapped
+            file.seek(self.part.start)
+            return FilePart(file, len(self.part))
+        except BaseException:
+            file.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """For how long others may keep what we send, in seconds (RFC 9111, RFC 5861)."""
+    """For how long others may keep what we send, in seconds (RFC 9111, RFC 5861).
+
+    accel   an internal location of nginx whose files are those of the cache directory, like
+            "/_thumbproxy": nginx then sends what lies there (X-Accel-Redirect). "" for no nginx
+    """
 
     max_age: int = 30 * 86_400
     stale_while_revalidate: int = 86_400
     stale_if_error: int = 7 * 86_400
+    accel: str = ""
+    _usual: Header = field(init=False, repr=False, compare=False)
 
-    def cache_control(self, request: ImageRequest, rendition: Rendition) -> str:
-        if not rendition.storable:
-            return "no-store"
-        if request.options.expires is not None:
-            # Nobody may keep it for longer than its address is good for.
-            longest = YEAR if request.options.version else self.max_age
-            left = max(0, request.options.expires - int(time.time()))
-            return f"public, max-age={min(longest, left)}"
-        if rendition.immutable:
-            return f"public, max-age={YEAR}, immutable"
-        return (
+    def __post_init__(self) -> None:
+        value = (
             f"public, max-age={self.max_age}, "
             f"stale-while-revalidate={self.stale_while_revalidate}, "
             f"stale-if-error={self.stale_if_error}"
         )
+        object.__setattr__(self, "_usual", ("Cache-Control", value))
+
+    def cache_control(self, request: ImageRequest, rendition: Rendition) -> Header:
+        if not rendition.storable:
+            return _NO_STORE
+        if request.options.expires is not None:
+            # Nobody may keep it for longer than its address is good for.
+            longest = YEAR if request.options.version else self.max_age
+            left = max(0, request.options.expires - int(time.time()))
+            return ("Cache-Control", f"public, max-age={min(longest, left)}")
+        return _FOR_EVER if rendition.immutable else self._usual
 
 
 def image_response(
     request: ImageRequest, rendition: Rendition, environ: Environ, policy: CachePolicy
 ) -> Response:
-    """200 with the picture, or 304 when the client has it."""
-    etag = f'"{rendition.modified:x}-{len(rendition.body):x}"'  # as nginx makes it from the file
+    """200 with the picture, 206 with a part of it, 304, 412 or 416 (RFC 9110).
+
+    The rendition's file is the response's from here on, or it is closed.
+    """
+    if rendition.file is None:
+        return _response(request, rendition, environ, policy)
+    response = None
+    try:
+        response = _response(request, rendition, environ, policy)
+    finally:
+        if response is None or response.file is None:
+            rendition.file.close()
+    return response
+
+
+def _response(
+    request: ImageRequest, rendition: Rendition, environ: Environ, policy: CachePolicy
+) -> Response:
+    picture = _representation(
+        request.source, rendition.format.extension, rendition.modified, rendition.length
+    )
+    told = _circumstances(request, rendition, policy)
+    if not environ.keys().isdisjoint(CONDITIONS):
+        status = precondition(environ, picture.etag, rendition.modified)
+        if status == 412:
+            return _refusal(412, _ANOTHER_ONE, auto=request.auto)
+        if status == 304:
+            # Section 15.4.5: of all that describes the picture, the ETag is enough.
+            return Response(304, [("ETag", picture.etag), *told], b"")
+        part = byte_range(environ, picture.etag, picture.last_modified, rendition.length)
+        if part is not None:
+            return _part_of(rendition, part, [*picture.common, *told], auto=request.auto)
+    if policy.accel and rendition.path is not None:
+        where = f"{policy.accel}/{quote(rendition.path)}"
+        nothing = (("Content-Length", "0"), ("X-Accel-Redirect", where))
+        return Response(200, [*picture.common, *nothing, *told], b"")
+    headers = [*picture.whole, *told]
+    if rendition.file is None or environ["REQUEST_METHOD"] == "HEAD":
+        return Response(200, headers, rendition.body)
+    return Response(200, headers, b"", rendition.file, range(rendition.length))
+
+
+def _part_of(rendition: Rendition, part: range, headers: Headers, *, auto: bool) -> Response:
+    if not part:
+        length = ("Content-Range", f"bytes */{rendition.length}")
+        return _refusal(416, _NOTHING_THERE, length, auto=auto)
+    headers.append(("Content-Length", str(len(part))))
+    position = f"bytes {part.start}-{part.stop - 1}/{rendition.length}"
+    headers.append(("Content-Range", position))
+    body = rendition.body[part.start : part.stop]
+    return Response(206, headers, body, rendition.file, part)
+
+
+def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePolicy) -> Headers:
+    """What is said of this answer rather than of the picture, with any status."""
     headers = [
-        ("ETag", etag),
-        ("Last-Modified", _http_date(rendition.modified)),
-        ("Cache-Control", policy.cache_control(request, rendition)),
+        policy.cache_control(request, rendition),
         ("Cache-Status", f"thumbproxy; {rendition.cache_status}"),
-        ("Content-Disposition", content_disposition(request.source, rendition.format)),
-        *_PROTECTION,
     ]
+    if rendition.age is not None:
+        headers.append(("Age", str(max(0, rendition.age))))
     if request.auto:
         headers.append(_VARY)
     if rendition.timings:
         headers.append(("Server-Timing", _server_timing(rendition)))
-    if _not_modified(environ, etag, rendition.modified):
-        # RFC 9110 section 15.4.5: the headers that a 200 would have; a body's own are left out.
-        return Response(304, headers, b"")
-    headers.append(("Content-Type", rendition.format.content_type))
-    headers.append(("Content-Length", str(len(rendition.body))))
-    return Response(200, headers, rendition.body)
+    return headers
 
 
 def error_response(error: ThumbproxyError, *, auto: bool) -> Response:
     """A token for machines and a sentence for people, never stored by anyone."""
-    body = f"{error.token}: {error.reason}\n".encode("utf-8", "replace")
+    more = []
+    if error.retry_after is not None:
+        more.append(("Retry-After", str(error.retry_after)))
+    if isinstance(error, MethodNotAllowed):
+        more.append(("Allow", "GET, HEAD"))
+    return _refusal(error.status, f"{error.token}: {error.reason}", *more, auto=auto)
+
+
+def _refusal(status: int, text: str, *more: Header, auto: bool) -> Response:
+    body = f"{text}\n".encode("utf-8", "replace")
     headers = [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
+        _NO_STORE,
         *_PROTECTION,
+        *more,
     ]
     if auto:
         headers.append(_VARY)
-    if error.retry_after is not None:
-        headers.append(("Retry-After", str(error.retry_after)))
-    if isinstance(error, MethodNotAllowed):
-        headers.append(("Allow", "GET, HEAD"))
-    return Response(error.status, headers, body)
+    return Response(status, headers, body)
 
 
-def _not_modified(environ: Environ, etag: str, modified: int) -> bool:
-    if "HTTP_IF_NONE_MATCH" not in environ and "HTTP_IF_MODIFIED_SINCE" not in environ:
-        return False
-    return not is_resource_modified(
-        environ, etag=etag, last_modified=_http_date(modified), ignore_if_range=True
-    )
+class _Representation(NamedTuple):
+    """A picture as its headers describe it.
+
+    etag, last_modified   as nginx makes them from the file: strong, of time and length
+    common                the headers of whole pictures and of parts
+    whole                 the same with the length of all
+    """
+
+    etag: str
+    last_modified: str
+    common: tuple[Header, ...]
+    whole: tuple[Header, ...]
 
 
-_http_date = lru_cache(maxsize=4096)(http_date)
-
-
+# Extensions rather than formats, because the hash of an enum is computed in Python.
 @lru_cache(maxsize=4096)
+def _representation(source: str, extension: str, modified: int, length: int) -> _Representation:
+    """modified: unix seconds. length: bytes."""
+    etag = f'"{modified:x}-{length:x}"'
+    date = _date(modified)
+    common = (
+        _CONTENT_TYPE[extension],
+        ("ETag", etag),
+        ("Last-Modified", date),
+        ("Content-Disposition", content_disposition(source, Format(extension))),
+        *_CONSTANT,
+    )
+    return _Representation(etag, date, common, (*common, ("Content-Length", str(length))))
+
+
+_date = lru_cache(maxsize=4096)(http_date)
+
+
 def content_disposition(source: str, format: Format) -> str:
     """`inline` with the source's name and the output's extension (RFC 6266, RFC 8187)."""
     stem = source.rpartition("/")[2]
     stem = stem.rpartition(".")[0] or stem
     name = f"{stem}.{format.extension}"
-    ascii_name = re.sub(r"[^A-Za-z0-9 !#$&+.^_`|~()@,=-]", "_", name)
-    if ascii_name == name:
+    if not _EXTRAORDINARY.search(name):
         return f'inline; filename="{name}"'
+    ascii_name = _EXTRAORDINARY.sub("_", name)
     return f"inline; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 

@@ -4,77 +4,64 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
-from thumbproxy.caches.base import Cache, Originals, SourceRecord, new_generation
-from thumbproxy.concurrency import BoundedPool, Flights
-from thumbproxy.errors import OriginFailed, SourceNotFound
+from thumbproxy.caches.base import Cache, SourceRecord
+from thumbproxy.concurrency import BoundedPool, Flights, Lease, Remembered, held
+from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Format, Rendition, Validators
+from thumbproxy.media import Encoded, Format, Rendition
+from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
-from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.sources import Job, Source, Sources
 from thumbproxy.urls import ImageRequest
 
 _COLLAPSED = "; collapsed"
-
-
-class Job(NamedTuple):
-    """One request with what it resolves to."""
-
-    request: ImageRequest
-    origin: Origin
-    path: str
-    public: bool
-    deadline: Deadline
-    client: Mapping[str, Any]
-
-
-class Source(NamedTuple):
-    """A source as it is now; `body` is there when it was just fetched, `seconds` what that took."""
-
-    record: SourceRecord
-    body: bytes | None = None
-    storable: bool = True
-    seconds: float = 0.0
+_MISS = "fwd=uri-miss"
 
 
 class Thumbnailer:
     """Finds a rendition in the caches or makes it.
 
-    caches      in order of look-up, nearest first
-    originals   where the bytes of fetched sources are kept, if anywhere
-    renders     the threads that make pictures in this process
-    source_ttl  seconds for which a source is fresh whose origin does not say
-    avif_pixels the largest picture that an `auto` URL gives as AVIF
+    sources      tells what the source of a request is now
+    caches       in order of look-up, nearest first
+    leases       by which processes and hosts make one rendition at a time, nearest first
+    renders      the threads that make pictures in this process
+    avif_pixels  the largest picture that an `auto` URL gives as AVIF
+    failure_ttl  seconds for which a picture that could not be made is not tried again
     """
 
     def __init__(
         self,
         *,
         mounts: Mounts,
+        sources: Sources,
         engine: Engine,
         caches: Sequence[Cache],
-        originals: Originals | None,
+        leases: Sequence[Lease],
         renders: BoundedPool,
         limits: Limits,
-        source_ttl: float = 3600.0,
+        metrics: Metrics,
         avif_pixels: int = 2_500_000,
+        failure_ttl: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._mounts = mounts
+        self._sources = sources
         self._engine = engine
         self._caches = tuple(caches)
-        self._originals = originals
+        self._leases = tuple(leases)
         self._renders = renders
         self._limits = limits
-        self._source_ttl = source_ttl
+        self._metrics = metrics
         self._avif_pixels = avif_pixels
         self._clock = clock
         self._flights = Flights()
+        self._unmakeable = Remembered(failure_ttl)
 
     def get(self, request: ImageRequest, client: Mapping[str, Any]) -> Rendition:
         """The rendition that was asked for.
@@ -82,16 +69,64 @@ class Thumbnailer:
         client: the WSGI environ of the request, for origins in the same process.
         Raises SourceError, OriginError, CapacityError.
         """
-        job = self._job(request, client)
+        job = self._job(request, client, self._limits.request_seconds)
         return self._hit(job) or self._miss(job)
 
-    def _job(self, request: ImageRequest, client: Mapping[str, Any]) -> Job:
+    def make_many(self, requests: Sequence[ImageRequest]) -> list[Rendition | ThumbproxyError]:
+        """The renditions of one source, kept or made together; for each what `get` would give.
+
+        Formats of `auto` requests must have been accepted: see `negotiate`.
+        """
+        done: dict[ImageRequest, Rendition | ThumbproxyError] = {}
+        missing: list[tuple[Job, Source]] = []
+        for request in requests:
+            try:
+                job = self._job(request, {}, self._limits.request_seconds * len(requests))
+                self._engine.check(request.options, _format(request))
+                source = self._sources.current(job)
+                kept = self._kept(self._settled(job, source.record), source)
+                if kept is not None:
+                    done[request] = kept
+                else:
+                    missing.append((job, source))
+            except ThumbproxyError as error:
+                done[request] = error
+        # What `auto` gives is held to the size of what it replaces, which is done one by one.
+        named = [entry for entry in missing if not entry[0].request.auto]
+        if len(named) > 1:
+            with suppress(ThumbproxyError):  # each then tells by itself what is wrong with it
+                done |= self._rendered_together(named)
+        for job, source in missing:
+            if job.request not in done:
+                try:
+                    done[job.request] = self._variant(self._settled(job, source.record), source)
+                except ThumbproxyError as error:
+                    done[job.request] = error
+        return [done[request] for request in requests]
+
+    def _rendered_together(
+        self, entries: Sequence[tuple[Job, Source]]
+    ) -> dict[ImageRequest, Rendition]:
+        job, source = entries[0]
+        source, body = self._sources.with_body(job, source)
+        variants = [(job.request.options, job.request.format) for job, _ in entries]
+        pictures = self._renders.do(
+            lambda: self._engine.render_many(body, variants), job.deadline
+        )
+        return {
+            job.request: self._finished(job, source, picture)
+            for (job, _), picture in zip(entries, pictures, strict=True)
+        }
+
+    def _job(self, request: ImageRequest, client: Mapping[str, Any], seconds: float) -> Job:
         mounted = self._mounts.resolve(request.source)
         if mounted is None:
             raise SourceNotFound
         origin, path = mounted
         public = request.pinned or (origin.immutable and request.options.expires is None)
-        return Job(request, origin, path, public, Deadline(self._limits.request_seconds), client)
+        return Job(request, origin, path, public, Deadline(seconds), client)
+
+    # -- hits ------------------------------------------------------------------------------
 
     def _hit(self, job: Job) -> Rendition | None:
         """From the nearest cache, without waiting for anything."""
@@ -104,9 +139,25 @@ class Thumbnailer:
                 if rendition is not None or not request.auto:
                     return rendition
             record = cache.record(request.source)
-            if record is not None and (job.public or self._fresh(job, record)):
-                return cache.get(self._settled(job, record).request, record, public=job.public)
+            if record is None:
+                return None
+            if job.public and isinstance(record, SourceRecord):
+                return cache.get(self._settled(job, record).request, record, public=True)
+            source = self._sources.usable(job, record)
+            if source is not None:
+                return self._found(cache, self._settled(job, source.record), source)
         return None
+
+    def _found(self, cache: Cache, job: Job, source: Source) -> Rendition | None:
+        """What the cache has of this source, with what is to be told of its age."""
+        rendition = cache.get(job.request, source.record, public=job.public)
+        if rendition is None or job.public or job.origin.local:
+            return rendition
+        status = source.status
+        if status and "detail" not in status:
+            status = f"{status}; detail={cache.tier}"
+        age = max(0, int(self._clock() - source.record.fetched_at))
+        return replace(rendition, cache_status=status or rendition.cache_status, age=age)
 
     def _settled(self, job: Job, record: SourceRecord) -> Job:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
@@ -116,22 +167,17 @@ class Thumbnailer:
         width, height = self._engine.output_size(record.info, request.options)
         return job._replace(request=settle(request, record.info, width * height, self._avif_pixels))
 
-    def _fresh(self, job: Job, record: SourceRecord) -> bool:
-        """Whether the origin need not be asked."""
-        fingerprint = job.origin.fingerprint(job.path)
-        if fingerprint is None:
-            return record.fresh_until > self._clock()
-        return fingerprint == record.validators.etag
+    # -- misses ----------------------------------------------------------------------------
 
     def _miss(self, job: Job) -> Rendition:
         request = job.request
-        # What cannot be made is not fetched for. Of what is negotiated, PNG can always be made.
-        self._engine.check(request.options, Format.PNG if request.auto else request.format)
+        # What cannot be made is not fetched for.
+        self._engine.check(request.options, _format(request))
         key = ("request", request.source, request.filename, request.accepted, job.public)
         return self._together(key, lambda: self._make(job), job)
 
     def _make(self, job: Job) -> Rendition:
-        source = self._source(job)
+        source = self._sources.current(job)
         job = self._settled(job, source.record)
         key = ("variant", job.request.source, job.request.filename, job.public)
         return self._together(key, lambda: self._variant(job, source), job)
@@ -139,121 +185,28 @@ class Thumbnailer:
     def _together(self, key: Hashable, make: Callable[[], Rendition], job: Job) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""
         rendition, collapsed = self._flights.do(key, make, job.deadline)
-        if collapsed and rendition.cache_status.startswith("fwd"):
-            status = rendition.cache_status.removesuffix(_COLLAPSED) + _COLLAPSED
-            return replace(rendition, cache_status=status)
+        if collapsed:
+            self._metrics.coalesced("process")
+            if rendition.cache_status.startswith(_MISS):
+                return replace(rendition, cache_status=_collapsed(rendition.cache_status))
         return rendition
 
     def _variant(self, job: Job, source: Source) -> Rendition:
-        return self._kept(job, source) or self._render(job, *self._with_body(job, source))
-
-    # -- the source ------------------------------------------------------------------------
-
-    def _source(self, job: Job) -> Source:
-        """The source as it is now. Another `v_` is another question: it may be news."""
-        key = ("source", job.request.source, job.request.options.version)
-        return self._flights.do(key, lambda: self._current(job), job.deadline)[0]
-
-    def _current(self, job: Job) -> Source:
-        name, version = job.request.source, job.request.options.version
-        records = [cache.record(name) for cache in self._caches]
-        known = max(filter(None, records), key=lambda record: record.fetched_at, default=None)
-        if known is None or version not in (None, known.v) or not self._fresh(job, known):
-            return self._fetch(job, known, known.validators if known else Validators())
-        if any(record != known for record in records):
-            known = self._let_stand(name, known)
-        return Source(known)
-
-    def _with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
-        """The bytes to render from, and the source that they are."""
-        if source.body is not None:
-            return source, source.body
-        if self._originals is not None:
-            body = self._originals.original(source.record)
-            if body is not None:
-                return source, body
-        key = ("body", job.request.source, job.request.options.version)
-        source, _ = self._flights.do(
-            key, lambda: self._fetch(job, source.record, Validators()), job.deadline
-        )
-        if source.body is None:
-            raise OriginFailed(log="the source changed twice while it was fetched")
-        return source, source.body
-
-    def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
-        """Ask the origin: for the bytes if the validators are empty, else for news."""
-        name = job.request.source
-        began, started = self._clock(), time.monotonic()
-        question = FetchRequest(
-            path=job.path,
-            validators=validators,
-            deadline=job.deadline.within(self._limits.fetch_seconds),
-            limits=self._limits,
-            # A `v_` may be news that a cache before the origin has not heard of.
-            fresh=known is not None or job.request.options.version is not None,
-            client=job.client,
-        )
-        try:
-            fetched = job.origin.fetch(question)
-        except SourceNotFound:
-            self._forget(name)
-            raise
-        seconds = time.monotonic() - started  # the clock may be set meanwhile
-        record = self._record(job, known, fetched, began)
-        if not fetched.storable:
-            if known is not None:
-                self._forget(name)
-            return Source(record, fetched.body, storable=False, seconds=seconds)
-        if record == known:
-            return Source(record, fetched.body, seconds=seconds)
-        standing = self._let_stand(name, record)
-        if standing.version != record.version:
-            return Source(standing)  # somebody asked after us and has later news
-        if fetched.body is not None and self._originals is not None and not job.origin.local:
-            self._originals.set_original(standing, fetched.body)
-        return Source(standing, fetched.body, seconds=seconds)
-
-    def _record(
-        self, job: Job, known: SourceRecord | None, fetched: Fetched, began: float
-    ) -> SourceRecord:
-        v = job.request.options.version or (known.v if known else "")
-        lifetime = self._source_ttl if fetched.lifetime is None else fetched.lifetime
-        fresh_until = began + lifetime
-        if known and job.origin.local and fetched.validators == known.validators:
-            # A file's validators are all that decides; no need to hash its bytes again.
-            return replace(known, v=v)
-        if fetched.body is None:
-            if known is None:
-                raise OriginFailed(log="304 Not Modified to a request without validators")
-            return replace(known, fetched_at=began, fresh_until=fresh_until, v=v)
-        info = self._engine.inspect(fetched.body)
-        return SourceRecord(
-            version=sha256(fetched.body).hexdigest(),
-            generation=new_generation(),
-            format=info.format,
-            size=len(fetched.body),
-            width=info.width,
-            height=info.height,
-            frames=info.frames,
-            has_alpha=info.has_alpha,
-            validators=fetched.validators,
-            modified=_modified(fetched, began),
-            fetched_at=began,
-            fresh_until=fresh_until,
-            v=v,
-        )
-
-    def _let_stand(self, source: str, record: SourceRecord) -> SourceRecord:
-        """Put a record into all caches, the shared one first: its generation is every host's."""
-        for cache in reversed(self._caches):
-            record = cache.set_record(source, record)
-        return record
-
-    def _forget(self, source: str) -> None:
-        for cache in self._caches:
-            cache.delete(source)
-
-    # -- the rendition ---------------------------------------------------------------------
+        """From any cache, or made: by one of all processes and hosts, if it may be kept at all."""
+        if not source.storable:
+            return self._render(job, *self._sources.with_body(job, source))
+        kept = self._kept(job, source)
+        if kept is not None:
+            return kept
+        patience = job.deadline.within(job.deadline.remaining / 2)
+        key = f"rendition {source.record.generation} {job.request.source} {job.request.filename}"
+        with held(self._leases, key, patience) as turn:
+            kept = self._kept(job, source)  # others may have made it meanwhile
+            if kept is None:
+                return self._render(job, *self._sources.with_body(job, source))
+            if turn.among:
+                self._metrics.coalesced(turn.among)
+            return replace(kept, cache_status=_collapsed(f"{_MISS}; stored"))
 
     def _kept(self, job: Job, source: Source) -> Rendition | None:
         """From any cache, now that it is known which source it must be of."""
@@ -262,8 +215,9 @@ class Thumbnailer:
         for i, cache in enumerate(self._caches):
             # Its own record decides: a cache that failed to take ours still has old renditions.
             if source.record.same_source(cache.record(job.request.source)):
-                rendition = cache.get(job.request, source.record, public=job.public)
+                rendition = self._found(cache, job, source)
                 if rendition is not None:
+                    rendition = rendition.whole()  # several threads may get it
                     self._keep(job, source, rendition, self._caches[:i])
                     return rendition
         return None
@@ -272,21 +226,40 @@ class Thumbnailer:
         self, job: Job, source: Source, rendition: Rendition, caches: Sequence[Cache]
     ) -> bool:
         kept = [
-            cache.set(job.request, source.record, rendition, public=job.public) for cache in caches
+            cache
+            for cache in caches
+            if cache.set(job.request, source.record, rendition, public=job.public)
         ]
-        return any(kept)
+        for cache in kept:
+            self._metrics.stored(cache.tier)
+        return bool(kept)
 
     def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
         options, format = job.request.options, job.request.format
         instead = fallback(options, source.record.info) if job.request.auto else None
-        encoded = self._renders.do(
-            lambda: self._engine.render(body, options, format, fallback=instead), job.deadline
-        )
+        key = (source.record.version, options.identity, format, job.request.auto)
+        self._unmakeable.check(key)
+        queued = time.monotonic()
+
+        def render() -> Encoded:
+            self._metrics.queued(time.monotonic() - queued)
+            return self._engine.render(body, options, format, fallback=instead)
+
+        try:
+            encoded = self._renders.do(render, job.deadline)
+        except SourceError as error:
+            self._unmakeable.remember(key, error)
+            raise
+        return self._finished(job, source, encoded)
+
+    def _finished(self, job: Job, source: Source, encoded: Encoded) -> Rendition:
+        self._metrics.rendered(encoded.format, encoded.render_seconds)
+        self._metrics.encoded(encoded.format, encoded.encode_seconds)
         rendition = Rendition(
             body=encoded.body,
             format=encoded.format,
             modified=source.record.modified,
-            cache_status="fwd=uri-miss",
+            cache_status=_MISS,
             timings=(
                 *((("fetch", source.seconds),) if source.seconds else ()),
                 ("render", encoded.render_seconds),
@@ -296,10 +269,15 @@ class Thumbnailer:
             immutable=job.public,
         )
         if source.storable and self._keep(job, source, rendition, self._caches):
-            return replace(rendition, cache_status="fwd=uri-miss; stored")
+            return replace(rendition, cache_status=f"{_MISS}; stored")
         return rendition
 
 
-def _modified(fetched: Fetched, now: float) -> int:
-    """Never in the future, where no client would believe it (RFC 9110 section 8.8.2.1)."""
-    return int(now) if fetched.modified is None else max(0, min(fetched.modified, int(now)))
+def _format(request: ImageRequest) -> Format:
+    """What an engine must be able to make. Of what is negotiated, PNG can always be made."""
+    return Format.PNG if request.auto else request.format
+
+
+def _collapsed(status: str) -> str:
+    """RFC 9211 section 2.6: another request went forward for this one."""
+    return status.removesuffix(_COLLAPSED) + _COLLAPSED

@@ -7,8 +7,9 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from thumbproxy.errors import BadOptions
 from thumbproxy.kinds import COMPASS, SMART, Gravity, Kind, Number, Pattern
-from thumbproxy.options import NAME
+from thumbproxy.options import NAME, Options
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
 # Keys that stand in documentation: whoever reads it could sign with them.
@@ -181,3 +182,23 @@ class WatermarkTable:
         if faults:
             raise Refusal("; ".join(faults))
         return WatermarkSetting(**values)
+
+
+class PresetTable:
+    """Options by name, each in the canonical spelling of a URL."""
+
+    allowed = 'a table in the file: name = "options as in a URL"'
+
+    def read(self, text: str) -> Any:
+        raise ValueError
+
+    def check(self, value: Any) -> dict[str, str]:
+        return {NAME.check(name): self._entry(name, text) for name, text in value.items()}
+
+    def _entry(self, name: str, text: Any) -> str:
+        if not isinstance(text, str):
+            raise Refusal(f"{name!r} is not a text like 'w_400,fit_cover'")
+        try:
+            return str(Options.read(text))
+        except BadOptions as error:
+            raise Refusal(f"of {name!r}, {error.reason.rstrip('.')}") from None

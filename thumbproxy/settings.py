@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import SettingsError
+from thumbproxy.freshness import Lifetimes
 from thumbproxy.kinds import Choice, Kind, Number, Pattern
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding
@@ -23,6 +24,7 @@ from thumbproxy.setting_kinds import (
     Network,
     OriginSetting,
     OriginTable,
+    PresetTable,
     Refusal,
     Switch,
     WatermarkSetting,
@@ -97,6 +99,9 @@ class Settings:
     watermarks: Mapping[str, WatermarkSetting] = _setting(
         WatermarkTable(), {}, "pictures for the option `wm`, by name", repr=False
     )
+    presets: Mapping[str, str] = _setting(
+        PresetTable(), {}, "options by name, for `sign` and `warm`"
+    )
     exif_fields: tuple[str, ...] = _setting(
         ListOf(Pattern("[A-Za-z0-9]+", "the name of an EXIF field")),
         (),
@@ -112,12 +117,28 @@ class Settings:
         "pictures made at a time by each process; 0: cores / workers",
     )
     render_queue: int = _setting(Number(0, 10_000), 32, "pictures that may wait, then 503")
+    metrics_token: str = _setting(
+        Pattern(r"[!-~]{16,}|", "a secret of 16 ASCII characters at least, without spaces"),
+        "",
+        "the bearer token for /metrics of `serve`; none: no such page",
+        repr=False,
+    )
     source_ttl: int = _setting(
         _SECONDS, 3600, "how long a source is fresh if its origin does not say"
     )
     max_age: int = _setting(_SECONDS, 30 * _DAY, "how long clients may keep what is not immutable")
-    stale_while_revalidate: int = _setting(_SECONDS, _DAY, "sent in Cache-Control")
-    stale_if_error: int = _setting(_SECONDS, 7 * _DAY, "sent in Cache-Control")
+    stale_while_revalidate: int = _setting(
+        _SECONDS, _DAY, "how long a stale picture is served while it is asked for; also sent"
+    )
+    stale_if_error: int = _setting(
+        _SECONDS, 7 * _DAY, "how long a stale picture is served if its origin fails; also sent"
+    )
+    not_found_ttl: float = _setting(
+        Number(0, 60, 3), 5, "how long an origin that had no such source is not asked again"
+    )
+    failure_ttl: float = _setting(
+        Number(0, 60, 3), 5, "how long what failed, a fetch or a render, is not tried again"
+    )
     max_source_bytes: int = _setting(Number(1, 1024 * _MIB), 30 * _MIB, "largest source, bytes")
     max_source_pixels: int = _setting(
         # More, and Pillow itself takes the picture for an attack.
@@ -177,6 +198,16 @@ class Settings:
     @property
     def encoding(self) -> Encoding:
         return Encoding(**{entry.name: getattr(self, entry.name) for entry in fields(Encoding)})
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        return Lifetimes(
+            source=self.source_ttl,
+            stale_while_revalidate=self.stale_while_revalidate,
+            stale_if_error=self.stale_if_error,
+            not_found=self.not_found_ttl,
+            failure=self.failure_ttl,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from thumbproxy.errors import (
     ThumbproxyError,
 )
 from thumbproxy.media import Format
+from thumbproxy.metrics import Metrics, failure_of, result_of
 from thumbproxy.negotiate import negotiate
 from thumbproxy.responses import CachePolicy, Environ, Response, error_response, image_response
 from thumbproxy.service import Thumbnailer
@@ -35,12 +37,14 @@ class Middleware:
         thumbnailer: Thumbnailer,
         policy: CachePolicy,
         auto_formats: Sequence[Format],
+        metrics: Metrics,
     ) -> None:
         self._app = app
         self._urls = urls
         self._thumbnailer = thumbnailer
         self._policy = policy
         self._auto_formats = tuple(auto_formats)
+        self._metrics = metrics
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         response = self.respond(environ)
@@ -53,8 +57,9 @@ class Middleware:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(self._urls.prefix):
             return None
+        began = time.perf_counter()
         try:
-            return self._image(environ)
+            return self._image(environ, began)
         except ThumbproxyError as error:
             failure = error
         except Exception as error:
@@ -63,9 +68,12 @@ class Middleware:
         if not isinstance(failure, RequestError):  # of those, anyone can make any number
             level = logging.WARNING if failure.status >= 500 else logging.INFO
             log.log(level, "%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
-        return error_response(failure, auto=path.endswith(f".{AUTO}"))
+        response = error_response(failure, auto=path.endswith(f".{AUTO}"))
+        seconds = time.perf_counter() - began
+        self._metrics.request(failure_of(failure), failure.status, len(response.body), seconds)
+        return response
 
-    def _image(self, environ: Environ) -> Response | None:
+    def _image(self, environ: Environ, began: float) -> Response | None:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             raise MethodNotAllowed
         request = self._urls.parse(path_text(environ))
@@ -76,7 +84,14 @@ class Middleware:
             raise LoopDetected
         request = negotiate(request, environ.get("HTTP_ACCEPT", ""), self._auto_formats)
         rendition = self._thumbnailer.get(request, environ)
-        return image_response(request, rendition, environ, self._policy)
+        response = image_response(request, rendition, environ, self._policy)
+        self._metrics.request(
+            result_of(rendition.cache_status),
+            response.status,
+            response.length,
+            time.perf_counter() - began,
+        )
+        return response
 
 
 def path_text(environ: Environ) -> str:

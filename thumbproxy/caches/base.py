@@ -7,10 +7,37 @@ import re
 import secrets
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from thumbproxy.errors import (
+    BrokenImage,
+    OriginFailed,
+    OriginTimeout,
+    SourceNotFound,
+    SourceTooLarge,
+    ThumbproxyError,
+    UnsupportedImage,
+)
 from thumbproxy.media import Format, ImageInfo, Rendition, Validators
-from thumbproxy.urls import ImageRequest
+from thumbproxy.metrics import Tier
+from thumbproxy.urls import ImageRequest, check_source
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong with the last question to an origin.
+
+    token, reason  of the error (errors.py)
+    retry_at       unix seconds; the origin is not asked again before
+    """
+
+    token: str
+    reason: str
+    retry_at: float
+
+    def error(self) -> ThumbproxyError:
+        """The same failure as a new exception."""
+        return _BY_TOKEN[self.token](self.reason, log="as a moment ago; not asked again yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +54,12 @@ class SourceRecord:
     has_alpha    whether it may have transparent parts
     validators   for the next conditional request
     modified     unix seconds of its last change, by the origin's word, else of the fetch
-    fetched_at   unix seconds at which the last request to the origin began
+    fetched_at   unix seconds at which the last request that the origin answered began
     fresh_until  unix seconds
+    stale_until  unix seconds; until then it is served while it is asked for (RFC 5861 section 3)
+    error_until  unix seconds; until then it is served if the origin fails (RFC 5861 section 4)
     v            the `v_` of the URL that last made us ask the origin, "" for none
+    failure      how the origin has failed since, if it has
     """
 
     version: str
@@ -44,13 +74,17 @@ class SourceRecord:
     modified: int
     fetched_at: float
     fresh_until: float
+    stale_until: float = 0.0
+    error_until: float = 0.0
     v: str = ""
+    failure: Failure | None = None
 
-    def same_source(self, other: SourceRecord | None) -> bool:
+    def same_source(self, other: Record | None) -> bool:
         """Whether renditions made under `other` count under this record."""
-        return other is not None and (self.version, self.generation) == (
-            other.version,
-            other.generation,
+        return (
+            isinstance(other, SourceRecord)
+            and self.version == other.version
+            and self.generation == other.generation
         )
 
     @property
@@ -63,28 +97,69 @@ class SourceRecord:
     def to_json(self) -> bytes:
         return json.dumps({**asdict(self), "format": self.format.value}).encode()
 
-    @classmethod
-    def from_json(cls, text: bytes) -> SourceRecord | None:
-        """The record; None for a text that is not one: damaged, or of another release."""
-        try:
-            values = json.loads(text)
-            values["format"] = Format(values["format"])
-            values["validators"] = Validators(**values["validators"])
-            record = cls(**values)
-            # The version names a file.
-            return record if _VERSION.fullmatch(record.version) else None
-        except (ValueError, TypeError, KeyError):
-            return None
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """Stands where there is no picture: the origin said that there is none, or failed.
+
+    validators  the fingerprint of the file that is no picture, where there is a file
+    modified    unix seconds; of the picture that was there before, 0 if there was none
+    fetched_at  unix seconds at which the request began. 0 where the origin failed: that is no
+                news, and whatever it said before or after counts more.
+    v           the `v_` of the URL that made us ask
+    """
+
+    failure: Failure
+    validators: Validators
+    modified: int
+    fetched_at: float
+    v: str = ""
+
+    @property
+    def fresh_until(self) -> float:
+        return self.failure.retry_at
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+Record = SourceRecord | FailureRecord
+
+
+def read_record(text: bytes) -> Record | None:
+    """The record that `to_json` wrote; None for what is damaged or of another release."""
+    try:
+        values = json.loads(text)
+        values["validators"] = Validators(**values["validators"])
+        if values["failure"] is not None:
+            values["failure"] = Failure(**values["failure"])
+            if values["failure"].token not in _BY_TOKEN:
+                return None
+        if "version" not in values:
+            return FailureRecord(**values)
+        values["format"] = Format(values["format"])
+        record = SourceRecord(**values)
+    except (ValueError, TypeError, KeyError):
+        return None
+    # The version names a file.
+    return record if _VERSION.fullmatch(record.version) else None
 
 
 _VERSION = re.compile("[0-9a-f]{64}")
+# What is remembered of an origin's failures. Those of a request, or of ours, are not.
+_BY_TOKEN = {
+    error.token: error
+    for error in (
+        SourceNotFound, SourceTooLarge, UnsupportedImage, BrokenImage, OriginFailed, OriginTimeout,
+    )
+}  # fmt: skip
 
 
 def new_generation() -> str:
     return secrets.token_hex(8)
 
 
-def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
+def settle(standing: Record | None, record: Record) -> Record:
     """The record that stands when `record` is put in the place of `standing`.
 
     Of two fetches the later one counts, whichever ends first. The same version keeps its
@@ -95,7 +170,9 @@ def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
         return record
     if standing.fetched_at > record.fetched_at:
         return standing
-    if standing.version == record.version:
+    if isinstance(record, FailureRecord):
+        return replace(record, modified=max(record.modified, standing.modified))
+    if isinstance(standing, SourceRecord) and standing.version == record.version:
         return replace(
             record,
             generation=standing.generation,
@@ -107,20 +184,63 @@ def settle(standing: SourceRecord | None, record: SourceRecord) -> SourceRecord:
     return replace(record, modified=max(record.modified, standing.modified + 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a purge is about: "photos/cat.jpg" a source, "photos/" a folder, "" everything.
+
+    Raises BadSource for what is neither.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.text:
+            check_source(self.text.removesuffix("/"))
+
+    @property
+    def kind(self) -> str:
+        if not self.text:
+            return "everything"
+        return "folder" if self.text.endswith("/") else "source"
+
+    def covers(self, source: str) -> bool:
+        if self.kind == "source":
+            return source == self.text
+        return source.startswith(self.text)
+
+
+class Removed(NamedTuple):
+    """What a purge has removed."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def plus(self, other: Removed) -> Removed:
+        return Removed(self.files + other.files, self.bytes + other.bytes)
+
+
 class Cache(Protocol):
     """A tier that keeps renditions and source records. A failing tier is a miss, never an error.
 
     `public` says that the rendition may be served by anyone, at any time, without asking.
+
+    tier  its name in metrics
     """
 
-    def record(self, source: str) -> SourceRecord | None:
+    tier: Tier
+
+    def record(self, source: str) -> Record | None:
         """The record that stands for a source."""
         ...
 
-    def set_record(self, source: str, record: SourceRecord) -> SourceRecord:
+    def set_record(self, source: str, record: Record) -> Record:
         """Let a record stand, and return the one that does: an earlier one's generation is kept
         while the version is the same, and a later fetch's record stays. Renditions that belong to
-        another version are gone when this returns."""
+        another version are gone when this returns.
+
+        Where the source was purged after `record` was fetched, or this tier fails, `record` is
+        returned and not kept.
+        """
         ...
 
     def get(
@@ -138,8 +258,12 @@ class Cache(Protocol):
         """Keep a rendition if the record still stands. Whether it is kept."""
         ...
 
-    def delete(self, source: str) -> None:
-        """Forget a source: its record and all renditions."""
+    def purge(self, scope: Scope) -> Removed:
+        """Remove all that is kept of the sources that `scope` covers. What is being fetched or
+        rendered of them at this moment will not be kept either.
+
+        Raises PurgeFailed when this tier cannot do that now.
+        """
         ...
 
 

@@ -1,11 +1,4 @@
-"""The disk tier: two trees of files that are named like their URLs.
-
-    public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
-    private/<source>/<the same, or without signature for URLs that expire>
-    private/<source>/.source                         the source's record; mtime is fresh-until
-    sources/<hh>/<version>                           the original bytes, by their hash
-    tmp/                                             files that are being written
-    locks/<hh>                                       held while a record or a rendition changes
+"""The disk tier: two trees of files that are named like their URLs (layout.py).
 
 Files appear by rename only, so a reader finds a whole file or none. A rendition is renamed into
 its place under the lock of its source and only while the record that it was made from stands:
@@ -15,57 +8,58 @@ so whoever changes or removes the record (a new version, a purge) beats every re
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
-import itertools
 import os
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 
-from thumbproxy.caches.base import SourceRecord, settle
+from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, read_record, settle
 from thumbproxy.caches.breaker import Breaker
+from thumbproxy.caches.files import Files, remove, rename
+from thumbproxy.caches.layout import PURGED, RECORD, Layout
+from thumbproxy.caches.locks import acquire
+from thumbproxy.concurrency import Hold
+from thumbproxy.errors import PurgeFailed
+from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
+from thumbproxy.metrics import Tier, Where
 from thumbproxy.urls import ImageRequest
 
 # The name cannot be a file's, or another source has taken it; the disk itself is well.
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
 _LOCK_SECONDS = 2.0
-_STRAY_SECONDS = 600.0
+_PURGE_SECONDS = 10.0
+# Larger files are sent by the kernel, and never pass through this process.
+_LARGE = 256 * 1024
+# How exactly the janitor knows when a file was last used, seconds.
+_RECENT = 3600.0
 _HIT = "hit; detail=disk"
 
 
 class DiskCache:
-    """Renditions, records and originals below one directory; see the module for its layout.
+    """Renditions, records and originals below one directory; see layout.py.
 
     Any number of threads and processes may use one directory. `prepare` makes it.
     """
 
+    tier: Tier = "disk"
+    among: Where = "host"
+
     def __init__(self, directory: str) -> None:
-        self._public = os.path.join(directory, "public")
-        self._private = os.path.join(directory, "private")
-        self._sources = os.path.join(directory, "sources")
-        self._tmp = os.path.join(directory, "tmp")
-        self._locks = os.path.join(directory, "locks")
+        self.layout = Layout(directory)
+        self._files = Files(self.layout)
         self._breaker = Breaker(f"the disk cache {directory}", pause=0)
-        self._host = socket.gethostname()
-        # Containers can have equal names and process ids.
-        self._instance = secrets.token_hex(4)
-        self._serial = itertools.count()
+        # Among whom its locks hold.
+        self.host = ""
 
     def prepare(self) -> None:
         """Make the directories and remove what killed processes left. Raises OSError."""
-        os.makedirs(self._public, exist_ok=True)
-        for directory in (self._private, self._sources, self._tmp, self._locks):
-            os.makedirs(directory, exist_ok=True)
-            os.chmod(directory, 0o700)
-        for entry in os.scandir(self._tmp):
-            with suppress(OSError):
-                if self._stray(entry):
-                    os.unlink(entry.path)
+        self.layout.make()
+        self.host = self._host()
+        self._files.remove_strays()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -76,7 +70,7 @@ class DiskCache:
 
         `record` is not looked at: nothing is kept here that is not of the record in this tree.
         """
-        path = self._variant(request, public)
+        path = self.layout.variant(request, public)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -86,23 +80,34 @@ class DiskCache:
             return None
         try:
             status = os.fstat(fd)
-            body = os.read(fd, status.st_size)
+            if time.time() - status.st_atime > _RECENT:
+                _touch(fd, status)
+            size, modified = status.st_size, int(status.st_mtime)
+            below = path[len(self.layout.directory) + 1 :]
+            if size > _LARGE:
+                file, fd = os.fdopen(fd, "rb", 0), -1
+                return Rendition(
+                    b"", request.format, modified, _HIT,
+                    immutable=public, path=below, file=file, size=size,
+                )  # fmt: skip
+            body = os.read(fd, size)
         except OSError as error:
             self._failed(error)
             return None
         finally:
-            os.close(fd)
-        if len(body) != status.st_size or not body:
+            if fd >= 0:
+                os.close(fd)
+        if len(body) != size or not body:
             return None
-        return Rendition(body, request.format, int(status.st_mtime), _HIT, immutable=public)
+        return Rendition(body, request.format, modified, _HIT, immutable=public, path=below)
 
-    def record(self, source: str) -> SourceRecord | None:
+    def record(self, source: str) -> Record | None:
         """One `stat` when this process has read the record before."""
-        path = self._record_path(source)
+        path = self.layout.record(source)
         try:
             status = os.stat(path)
             # The file is replaced, never changed, so its identity stands for what is in it.
-            return _read_record(path, status.st_ino, status.st_mtime_ns)
+            return _read(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -112,7 +117,7 @@ class DiskCache:
     def original(self, record: SourceRecord) -> bytes | None:
         """The bytes that the record was made from, if they are kept."""
         try:
-            with open(self._original_path(record.version), "rb") as file:
+            with open(self.layout.original(record.version), "rb") as file:
                 body = file.read(record.size + 1)
         except FileNotFoundError:
             return None
@@ -123,19 +128,20 @@ class DiskCache:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def set_record(self, source: str, record: SourceRecord) -> SourceRecord:
+    def set_record(self, source: str, record: Record) -> Record:
         try:
             with self._locked(source):
+                if self._purged_since(source, record):
+                    return record
                 standing = self._standing(source)
                 record = settle(standing, record)
-                if not record.same_source(standing):
+                if not (isinstance(record, SourceRecord) and record.same_source(standing)):
                     self._remove_variants(source, standing)
                 if record != standing:
-                    path = self._record_path(source)
                     fresh_until = int(record.fresh_until * 1e9)
                     # Not synced: a record that a power cut empties is read as no record.
-                    with self._written(record.to_json(), fresh_until, sync=False) as tmp:
-                        _rename(tmp, path)
+                    with self._files.written(record.to_json(), fresh_until, sync=False) as tmp:
+                        rename(tmp, self.layout.record(source))
         except OSError as error:
             self._failed(error)
         else:
@@ -145,13 +151,16 @@ class DiskCache:
     def set(
         self, request: ImageRequest, record: SourceRecord, rendition: Rendition, *, public: bool
     ) -> bool:
-        path = self._variant(request, public)
+        path = self.layout.variant(request, public)
         try:
             mtime_ns = rendition.modified * 10**9
-            with self._written(rendition.body, mtime_ns) as tmp, self._locked(request.source):
+            with (
+                self._files.written(rendition.body, mtime_ns) as tmp,
+                self._locked(request.source),
+            ):
                 if not record.same_source(self._standing(request.source)):
                     return False
-                _rename(tmp, path)
+                rename(tmp, path)
         except OSError as error:
             self._failed(error)
             return False
@@ -159,140 +168,166 @@ class DiskCache:
         return True
 
     def set_original(self, record: SourceRecord, body: bytes) -> None:
-        path = self._original_path(record.version)
+        path = self.layout.original(record.version)
         try:
             if not os.path.exists(path):
-                with self._written(body, time.time_ns()) as tmp:
-                    _rename(tmp, path)
+                with self._files.written(body, time.time_ns()) as tmp:
+                    rename(tmp, path)
         except OSError as error:
             self._failed(error)
 
-    def delete(self, source: str) -> None:
+    def purge(self, scope: Scope) -> Removed:
+        """All at once, however much it is: the trees are moved out of sight under the lock of
+        every source, and then removed."""
+        layout = self.layout
         try:
-            with self._locked(source):
-                standing = self._standing(source)
-                # The record first: from here on no render in flight can be committed.
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    os.unlink(self._record_path(source))
-                self._remove_variants(source, standing, public=True)
+            with self._locked(None, _PURGE_SECONDS):
+                if scope.kind == "source":
+                    aside = self._set_source_aside(scope.text)
+                else:
+                    aside = [self._files.set_aside(path) for path in self._trees(scope)]
+                self._mark_purged(scope)
+            return self._remove_aside([path for path in aside if path])
         except OSError as error:
+            if error.errno in _NAME_ERRORS:
+                return Removed()  # nothing can be there
             self._failed(error)
+            raise PurgeFailed(
+                f"the disk cache {layout.directory}: {error.strerror or error}"
+            ) from error
 
-    # -- inside ----------------------------------------------------------------------------
-
-    def _variant(self, request: ImageRequest, public: bool) -> str:
-        return f"{self._public if public else self._private}/{request.source}/{request.filename}"
-
-    def _record_path(self, source: str) -> str:
-        return f"{self._private}/{source}/.source"
-
-    def _original_path(self, version: str) -> str:
-        return f"{self._sources}/{version[:2]}/{version}"
-
-    def _standing(self, source: str) -> SourceRecord | None:
-        """The record as it is on disk now; only for holders of the lock."""
-        try:
-            with open(self._record_path(source), "rb") as file:
-                return SourceRecord.from_json(file.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def _remove_variants(
-        self, source: str, standing: SourceRecord | None, *, public: bool = False
-    ) -> None:
-        """Remove what was made under `standing`; public renditions if that is known or asked for.
-
-        Where no record stands, public renditions may be of any version, as their URLs allow.
-        """
-        trees = [self._private]
-        if standing is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(self._original_path(standing.version))
-        if standing is not None or public:
-            trees.append(self._public)
-        for tree in trees:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                for entry in os.scandir(f"{tree}/{source}"):
-                    if entry.name != ".source" and entry.is_file(follow_symlinks=False):
-                        os.unlink(entry.path)
+    # -- locks -----------------------------------------------------------------------------
 
     @contextmanager
-    def _written(self, body: bytes, mtime_ns: int, *, sync: bool = True) -> Iterator[str]:
-        """A whole new file in tmp/, to be renamed by the caller; removed if it is not."""
-        path = f"{self._tmp}/{self._host}-{os.getpid()}-{self._instance}.{next(self._serial)}"
-        fd = self._create(path, os.O_WRONLY | os.O_EXCL, 0o644)
+    def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
+        """A lease among the processes of this host; a failing disk grants all."""
+        fd, hold = -1, Hold.AT_ONCE
         try:
-            try:
-                written = os.write(fd, body)
-                while written < len(body):
-                    written += os.write(fd, memoryview(body)[written:])
-                os.utime(fd, ns=(time.time_ns(), mtime_ns))
-                if sync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            yield path
+            fd = self._files.create(f"{self.layout.locks}/work", os.O_RDWR, 0o600)
+            hold = acquire(fd, key, patience)
+        except OSError as error:
+            self._failed(error)
+        try:
+            yield hold
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            if fd >= 0:
+                os.close(fd)
 
     @contextmanager
-    def _locked(self, source: str) -> Iterator[None]:
-        """Hold the lock of a source: 256 files, that the kernel unlocks when a holder dies."""
-        stripe = hashlib.sha256(source.encode()).hexdigest()[:2]
-        fd = self._create(f"{self._locks}/{stripe}", os.O_RDWR, 0o600)
+    def _locked(self, source: str | None, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+        """Hold the lock of a source, or of all if it is None."""
+        fd = self._files.create(f"{self.layout.locks}/records", os.O_RDWR, 0o600)
         try:
-            give_up = time.monotonic() + _LOCK_SECONDS
-            while not _try_lock(fd):
-                if time.monotonic() > give_up:  # its holder is stopped: better not to keep this
-                    raise TimeoutError(errno.ETIMEDOUT, "lock is held for too long", stripe)
-                time.sleep(0.002)
+            if acquire(fd, source, Deadline(seconds)) is Hold.NOT:
+                # Its holder is stopped: better not to keep this.
+                raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
             yield
         finally:
             os.close(fd)
 
-    def _create(self, path: str, flags: int, mode: int) -> int:
-        flags |= os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, mode)
-        except FileNotFoundError:  # somebody emptied the cache directory under us
-            self.prepare()
-            return os.open(path, flags, mode)
+    def _host(self) -> str:
+        path = f"{self.layout.locks}/host"
+        with suppress(FileExistsError), self._files.written(
+            secrets.token_hex(8).encode(), time.time_ns()
+        ) as tmp:
+            os.link(tmp, path)
+        return Path(path).read_text("ascii", "replace")
 
-    def _stray(self, entry: os.DirEntry[str]) -> bool:
-        """Whether nobody writes this file any more: its process is gone, or it is old."""
-        host, _, rest = entry.name.rpartition("-")[0].rpartition("-")
-        if host == self._host and rest.isdigit() and not os.path.exists(f"/proc/{rest}"):
-            return True
-        return time.time() - entry.stat().st_ctime > _STRAY_SECONDS
+    # -- inside ----------------------------------------------------------------------------
+
+    def _standing(self, source: str) -> Record | None:
+        """The record as it is on disk now; only for holders of the lock."""
+        try:
+            with open(self.layout.record(source), "rb") as file:
+                return read_record(file.read())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _purged_since(self, source: str, record: Record) -> bool:
+        """Whether a purge came after the request that the record is from. A failure is no news,
+        and harms nobody."""
+        if not isinstance(record, SourceRecord):
+            return False
+        now = time.time()
+        for mark in self.layout.marks(source):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                # One from the future is the trace of a clock that jumped.
+                if record.fetched_at <= os.stat(mark).st_mtime <= now + 1:
+                    return True
+        return False
+
+    def _mark_purged(self, scope: Scope) -> None:
+        folder = os.path.join(self.layout.private, scope.text).rstrip("/")
+        with self._files.written(b"", time.time_ns(), sync=False) as tmp:
+            rename(tmp, f"{folder}/{PURGED}")
+
+    def _trees(self, scope: Scope) -> list[str]:
+        """What has all of a folder, or of the cache. The outermost folders stay: somebody may
+        have set their owner and mode."""
+        layout = self.layout
+        if scope.kind == "folder":
+            return [f"{tree}/{scope.text}".rstrip("/") for tree in (layout.public, layout.private)]
+        return [
+            entry.path
+            for tree in (layout.public, layout.private, layout.sources)
+            for entry in os.scandir(tree)
+        ]
+
+    def _set_source_aside(self, source: str) -> list[str | None]:
+        standing = self._standing(source)
+        # The record first: without it nothing private is served.
+        paths = [self.layout.record(source)]
+        if isinstance(standing, SourceRecord):
+            paths.append(self.layout.original(standing.version))
+        paths += self._variants(source, self.layout.private, self.layout.public)
+        return [self._files.set_aside(path) for path in paths]
+
+    def _remove_aside(self, paths: list[str]) -> Removed:
+        removed = Removed()
+        for path in paths:
+            removed = removed.plus(remove(path))
+        return removed
+
+    def _remove_variants(self, source: str, standing: Record | None) -> None:
+        """Remove what was made under `standing`, public renditions included.
+
+        Where no record stands, public renditions may be of any version, as their URLs allow.
+        """
+        trees = [self.layout.private]
+        if isinstance(standing, SourceRecord):
+            with suppress(FileNotFoundError):
+                os.unlink(self.layout.original(standing.version))
+            trees.append(self.layout.public)
+        for path in self._variants(source, *trees):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _variants(self, source: str, *trees: str) -> list[str]:
+        found: list[str] = []
+        for tree in trees:
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                os.scandir(f"{tree}/{source}") as entries,
+            ):
+                found += [
+                    entry.path
+                    for entry in entries
+                    if entry.name not in (RECORD, PURGED) and entry.is_file(follow_symlinks=False)
+                ]
+        return found
 
     def _failed(self, error: OSError) -> None:
         if error.errno not in _NAME_ERRORS:
             self._breaker.failed(error)
 
 
+def _touch(fd: int, status: os.stat_result) -> None:
+    """Note a use. The kernel does so once a day at best (relatime), or not at all (noatime)."""
+    with suppress(OSError):  # a file of another user, a file system that is read-only
+        os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
+
+
 @lru_cache(maxsize=16_384)
-def _read_record(path: str, inode: int, mtime_ns: int) -> SourceRecord | None:
+def _read(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
     with open(path, "rb") as file:
-        return SourceRecord.from_json(file.read())
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _rename(tmp: str, path: str) -> None:
-    """Rename into a directory that may not be there yet, or be removed under us as empty."""
-    for last_try in (False, False, True):
-        try:
-            os.rename(tmp, path)
-        except FileNotFoundError:
-            if last_try:
-                raise
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        else:
-            return
+        return read_record(file.read())

@@ -11,16 +11,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import secrets
 import struct
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pylibmc
 
-from thumbproxy.caches.base import SourceRecord, settle
+from thumbproxy.caches.base import (
+    FailureRecord,
+    Record,
+    Removed,
+    Scope,
+    SourceRecord,
+    read_record,
+    settle,
+)
 from thumbproxy.caches.breaker import Breaker
+from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_log, new_purge, read_log
+from thumbproxy.concurrency import Hold
+from thumbproxy.errors import PurgeFailed
+from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
+from thumbproxy.metrics import Tier, Where
 from thumbproxy.urls import ImageRequest
 
 T = TypeVar("T")
@@ -33,38 +49,62 @@ _PAUSE_SECONDS = 1.0
 _MAGIC = b"thumbproxy\x01\n"
 _FRAME = struct.Struct(f"!{len(_MAGIC)}s16s")
 _RENDITION = struct.Struct("!32s16sQ")
-_GONE = b"gone"
+_FAILURE_SECONDS = 60
+_ATTEMPTS = 20
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _HIT = "hit; detail=memcached"
 
 
 class MemcachedCache:
     """Renditions and records in memcached.
 
-    servers    "host:port", each
-    secret     known to all hosts of a site and to nobody else; other sites share nothing with it
-    namespace  keeps caches of one secret apart
+    servers        "host:port", each
+    secret         known to all hosts of a site and to nobody else; other sites share nothing
+    namespace      keeps caches of one secret apart
+    host           names those among whom a nearer lease lets one do a piece of work at a time;
+                   "" if there is none, and each process stands for itself
+    lease_seconds  after which a lease is free though its holder has not said so
     """
 
-    def __init__(self, servers: Sequence[str], *, secret: str, namespace: str = "") -> None:
+    tier: Tier = "memcached"
+    among: Where = "fleet"
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        secret: str,
+        namespace: str = "",
+        host: str = "",
+        lease_seconds: int = 12,
+    ) -> None:
         self._servers = list(servers)
         # Not the secret itself: it signs URLs, and a MAC must not be taken for a signature.
         self._secret = hashlib.sha256(
             f"thumbproxy/memcached\0{namespace}\0{secret}".encode()
         ).digest()
+        self._host = host
+        self._lease_seconds = lease_seconds
         self._breaker = Breaker(f"memcached {', '.join(servers)}", _PAUSE_SECONDS)
         self._local = threading.local()
+        self._process = secrets.token_hex(8)
+        self._log_key = self._key("purges")
+        self._log: tuple[bytes, PurgeLog] | None = None
 
-    def record(self, source: str) -> SourceRecord | None:
+    def record(self, source: str) -> Record | None:
         key = self._record_key(source)
-        return self._ask(lambda client: self._read_record(key, client), None)
+        return self._ask(lambda client: self._read_record(source, key, client), None)
 
-    def set_record(self, source: str, record: SourceRecord) -> SourceRecord:
+    def set_record(self, source: str, record: Record) -> Record:
         key = self._record_key(source)
 
-        def exchange(client: pylibmc.Client) -> SourceRecord:
-            standing = settle(self._read_record(key, client), record)
-            client.set(key.hex(), self._frame(key, standing.to_json()))
-            return standing
+        def exchange(client: pylibmc.Client) -> Record:
+            standing = self._read_record(source, key, client)
+            if self._purged(source, record):
+                return record
+            settled = settle(standing, record)
+            client.set(key.hex(), self._record_frame(key, settled), time=_lifetime(settled))
+            return settled
 
         return self._ask(exchange, record)
 
@@ -89,20 +129,120 @@ class MemcachedCache:
     ) -> bool:
         if len(rendition.body) > LARGEST_VALUE:
             return False
-        keys = self._record_key(request.source), self._rendition_key(request)
+        source, key = request.source, self._rendition_key(request)
+        record_key = self._record_key(source)
         payload = _RENDITION.pack(*_stamp(record), rendition.modified) + rendition.body
 
         def store(client: pylibmc.Client) -> bool:
-            # Only added: a record that was purged or replaced meanwhile must not come back.
-            client.add(keys[0].hex(), self._frame(keys[0], record.to_json()))
-            return bool(client.set(keys[1].hex(), self._frame(keys[1], payload)))
+            standing = self._read_record(source, record_key, client)
+            if standing is None and not self._purged(source, record):
+                # Lost by memcached. Only added: another host may have put a later one.
+                framed = self._record_frame(record_key, record)
+                client.add(record_key.hex(), framed, time=_lifetime(record))
+            elif not record.same_source(standing):
+                return False
+            framed = self._frame(key, payload)
+            return bool(client.set(key.hex(), framed, time=RETENTION))
 
         return self._ask(store, False)
 
-    def delete(self, source: str) -> None:
-        key = self._record_key(source)
-        # Overwritten, not deleted: `set` adds the record it knows where there is none.
-        self._ask(lambda client: client.set(key.hex(), self._frame(key, _GONE)), False)
+    def purge(self, scope: Scope) -> Removed:
+        """What memcached has is not removed, but no longer counts. All other hosts see it in the
+        log of purges, and purge themselves."""
+        if self.tell([new_purge(scope)]) is None:
+            raise PurgeFailed(f"memcached {', '.join(self._servers)} does not answer")
+        return Removed()
+
+    # -- the log of purges -----------------------------------------------------------------
+
+    def purges(self) -> PurgeLog | None:
+        """The log of purges; None while memcached does not answer."""
+        return self._ask(self._read_log, None)
+
+    def tell(self, purges: Sequence[Purge]) -> PurgeLog | None:
+        """Put purges into the log; the log then. None while memcached does not answer."""
+
+        def exchange(client: pylibmc.Client) -> PurgeLog | None:
+            key = self._log_key.hex()
+            for _ in range(_ATTEMPTS):
+                self._read_log(client)  # which makes one where there is none
+                value, token = client.gets(key)
+                log = self._opened_log(value)
+                if log is not None:
+                    told = log.with_purges(purges)
+                    if client.cas(key, self._frame(self._log_key, told.to_json()), token):
+                        return told
+            return None
+
+        return self._ask(exchange, None)
+
+    def _read_log(self, client: pylibmc.Client) -> PurgeLog:
+        return self._known_log(client.get(self._log_key.hex()), client)
+
+    def _known_log(self, value: Any, client: pylibmc.Client) -> PurgeLog:
+        """The log in `value`. Where there is none, what this process knows is put there; nobody
+        knows what else was in it, so nothing that was shared before counts any more."""
+        log = self._opened_log(value)
+        if log is None:
+            known = self._log[1].purges.values() if self._log else ()
+            log = new_log(known)
+            framed = self._frame(self._log_key, log.to_json())
+            if value is not None:
+                client.set(self._log_key.hex(), framed)
+            elif not client.add(self._log_key.hex(), framed):  # somebody else was faster
+                return self._opened_log(client.get(self._log_key.hex())) or log
+            self._log = framed, log
+        return log
+
+    def _opened_log(self, value: Any) -> PurgeLog | None:
+        if self._log is not None and self._log[0] == value:
+            return self._log[1]
+        payload = self._unframe(self._log_key, value)
+        log = None if payload is None else read_log(payload)
+        if log is not None:
+            self._log = value, log
+        return log
+
+    def _purged(self, source: str, record: Record) -> bool:
+        """Whether the record is of a time before the last purge, as far as was read last. That of
+        a failure is no news, and harms nobody."""
+        if self._log is None or not isinstance(record, SourceRecord):
+            return False
+        return record.fetched_at <= self._log[1].purged_at(source)
+
+    # -- leases ----------------------------------------------------------------------------
+
+    @contextmanager
+    def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
+        """A lease among hosts; a failing memcached grants all."""
+        name = self._key("lease", key)
+        value = self._frame(name, self._holder())
+        hold, pause = Hold.AT_ONCE, _SHORTEST_PAUSE
+        while not self._ask(lambda client: self._leased(name, value, client), True):
+            if patience.passed:
+                yield Hold.NOT
+                return
+            hold = Hold.AFTER_OTHERS
+            time.sleep(min(pause, patience.remaining))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        try:
+            yield hold
+        finally:
+            self._ask(lambda client: self._returned(name, value, client), False)
+
+    def _holder(self) -> bytes:
+        return (self._host or f"{self._process}-{os.getpid()}").encode()
+
+    def _leased(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
+        if client.add(name.hex(), value, time=self._lease_seconds):
+            return True
+        # Of ours one holds it at a time, and that is who asks: the one before has died.
+        return bool(client.get(name.hex()) == value)
+
+    def _returned(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
+        return client.get(name.hex()) == value and bool(client.delete(name.hex()))
+
+    # -- inside ----------------------------------------------------------------------------
 
     def _record_key(self, source: str) -> bytes:
         return self._key("record", source)
@@ -131,9 +271,18 @@ class MemcachedCache:
     def _mac(self, key: bytes, payload: bytes) -> bytes:
         return hmac.digest(self._secret, key + payload, "sha256")[:16]
 
-    def _read_record(self, key: bytes, client: pylibmc.Client) -> SourceRecord | None:
-        payload = self._unframe(key, client.get(key.hex()))
-        return None if payload is None else SourceRecord.from_json(payload)
+    def _read_record(self, source: str, key: bytes, client: pylibmc.Client) -> Record | None:
+        found = client.get_multi([key.hex(), self._log_key.hex()])
+        log = self._known_log(found.get(self._log_key.hex()), client)
+        payload = self._unframe(key, found.get(key.hex())) or b""
+        epoch, _, text = payload.partition(b"\n")
+        record = read_record(text) if epoch == log.epoch.encode() else None
+        return None if record is None or self._purged(source, record) else record
+
+    def _record_frame(self, key: bytes, record: Record) -> bytes:
+        """After the log was read."""
+        epoch = self._log[1].epoch if self._log else ""
+        return self._frame(key, b"%s\n%s" % (epoch.encode(), record.to_json()))
 
     def _ask(self, question: Callable[[pylibmc.Client], T], otherwise: T) -> T:
         """The answer, or `otherwise` when memcached fails or has just failed."""
@@ -159,6 +308,7 @@ class MemcachedCache:
                     "connect_timeout": _POLL_TIMEOUT_MS,
                     "tcp_nodelay": True,
                     "ketama": True,
+                    "cas": True,
                 },
             )
             local.pid = pid
@@ -178,3 +328,11 @@ class _BytesClient(pylibmc.Client):  # type: ignore[misc]
 
 def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:
     return bytes.fromhex(record.version), record.generation.encode()
+
+
+def _lifetime(record: Record) -> int:
+    """Seconds for which memcached is to keep a record. A failure must outlive the requests that
+    were under way, whose answers it may be later than."""
+    if isinstance(record, FailureRecord):
+        return _FAILURE_SECONDS
+    return RETENTION

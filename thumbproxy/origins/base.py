@@ -41,6 +41,9 @@ class Fetched:
     lifetime         seconds for which the origin lets a cache use it; None: it does not say
     storable         False: the origin forbids shared caches to keep it
     must_revalidate  True: the origin forbids to use it past its lifetime (RFC 9111 section 4.2.4)
+    stale_while_revalidate, stale_if_error
+                     seconds past its lifetime for which the origin allows it (RFC 5861); None: it
+                     does not say
     """
 
     body: bytes | None
@@ -49,6 +52,8 @@ class Fetched:
     lifetime: float | None = None
     storable: bool = True
     must_revalidate: bool = False
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
 
 
 @runtime_checkable
@@ -57,10 +62,12 @@ class Origin(Protocol):
 
     immutable  True: a name is never used for another picture again
     local      True: reading a source again costs no more than keeping a copy
+    personal   True: a client has a say in what it answers, by the Host of its request
     """
 
     immutable: bool
     local: bool
+    personal: bool
 
     def fetch(self, request: FetchRequest) -> Fetched:
         """The source, whole.

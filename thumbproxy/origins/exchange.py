@@ -96,6 +96,8 @@ def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
         freshness.lifetime,
         freshness.storable,
         freshness.must_revalidate,
+        freshness.stale_while_revalidate,
+        freshness.stale_if_error,
     )
 
 
@@ -114,6 +116,8 @@ def _not_modified(url: str, reply: Reply, request: FetchRequest) -> Fetched:
         freshness.lifetime,
         freshness.storable,
         freshness.must_revalidate,
+        freshness.stale_while_revalidate,
+        freshness.stale_if_error,
     )
 
 

@@ -24,6 +24,7 @@ class Folder:
     """
 
     local = True
+    personal = False
 
     def __init__(self, path: str | os.PathLike[str], *, immutable: bool = False) -> None:
         self.immutable = immutable

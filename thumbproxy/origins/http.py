@@ -41,6 +41,7 @@ class HttpOrigin:
     """
 
     local = False
+    personal = False
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class WsgiOrigin:
         self, app: WSGIApplication, *, immutable: bool = False, host: str | None = None
     ) -> None:
         self.immutable = immutable
+        self.personal = host is None
         self._app = app
         self._host = host
 

@@ -1,0 +1,59 @@
+"""Where things lie in a cache directory.
+
+    public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
+    private/<source>/<the same, or without signature for URLs that expire>
+    private/<source>/.source                         the source's record; mtime is fresh-until
+    private/<folder>/.purged                         purged at its mtime: nothing older is kept
+    sources/<hh>/<version>                           the original bytes, by their hash
+    tmp/                                             files that are being written, or removed
+    locks/                                           files whose bytes are locked
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from thumbproxy.urls import ImageRequest
+
+RECORD = ".source"
+PURGED = ".purged"
+
+
+class Layout:
+    """Paths below `directory`. No segment of a source begins with a dot, so none is in the way."""
+
+    __slots__ = ("directory", "locks", "private", "public", "sources", "tmp")
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.public = os.path.join(directory, "public")
+        self.private = os.path.join(directory, "private")
+        self.sources = os.path.join(directory, "sources")
+        self.tmp = os.path.join(directory, "tmp")
+        self.locks = os.path.join(directory, "locks")
+
+    def make(self) -> None:
+        """Make the directories. Raises OSError."""
+        os.makedirs(self.public, exist_ok=True)
+        for directory in (self.private, self.sources, self.tmp, self.locks):
+            os.makedirs(directory, exist_ok=True)
+            os.chmod(directory, 0o700)
+
+    def variant(self, request: ImageRequest, public: bool) -> str:
+        tree = self.public if public else self.private
+        return f"{tree}/{request.source}/{request.filename}"
+
+    def record(self, source: str) -> str:
+        return f"{self.private}/{source}/{RECORD}"
+
+    def original(self, version: str) -> str:
+        return f"{self.sources}/{version[:2]}/{version}"
+
+    def marks(self, source: str) -> Iterator[str]:
+        """Where a purge of the source, or of a folder that it is in, would be marked."""
+        path = self.private
+        yield f"{path}/{PURGED}"
+        for segment in source.split("/"):
+            path = f"{path}/{segment}"
+            yield f"{path}/{PURGED}"

@@ -1,0 +1,60 @@
+"""Locks between the processes of a host, which the kernel frees when their holder dies.
+
+A lock is one byte of a file, at an offset that is the hash of its key: so there are as many as
+there are keys, none has to be made or removed, and different keys never wait for each other. They
+belong to the open file (`F_OFD_SETLK`, fcntl(2)), not to the process, so they hold between threads
+as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+import time
+
+from thumbproxy.concurrency import Hold
+from thumbproxy.limits import Deadline
+
+# struct flock: type, whence, start, length, pid; a length of 0 is all of the file.
+_FLOCK = struct.Struct("hhqqi4x")
+_OFFSETS = 1 << 62
+_BUSY = (errno.EAGAIN, errno.EACCES)
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
+
+
+def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
+    """Lock `key`, or all keys at once if it is None, for as long as `fd` is open.
+
+    fd        of the lock file, open for writing, and of nobody else
+    patience  how long to wait for another holder
+    Raises OSError where the file system has no locks.
+    """
+    region, hold, pause = _region(key), Hold.AT_ONCE, _SHORTEST_PAUSE
+    while not _taken(fd, region):
+        if patience.passed:
+            return Hold.NOT
+        hold = Hold.AFTER_OTHERS
+        time.sleep(min(pause, patience.remaining))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return hold
+
+
+def _region(key: str | None) -> bytes:
+    if key is None:
+        return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    offset = int.from_bytes(digest[:8], "big") % _OFFSETS
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+
+
+def _taken(fd: int, region: bytes) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, region)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True
