@@ -131,19 +131,33 @@ class Sources:
 
     def with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
         """The bytes to render from, and the source that they are."""
-        if source.body is not None:
-            return source, source.body
-        if self._originals is not None:
-            body = self._originals.original(source.record)
-            if body is not None:
-                return source, body
+        body = source.body or self._original(source.record)
+        if body is not None:
+            return source, body
         key = ("body", job.request.source, job.request.options.version)
-        source, _ = self._flights.do(
-            key, lambda: self._fetch(job, source.record, Validators()), job.deadline
-        )
+        source, _ = self._flights.do(key, lambda: self._again(job, source), job.deadline)
         if source.body is None:
             raise OriginFailed(log="the source changed twice while it was fetched")
         return source, source.body
+
+    def _original(self, record: SourceRecord) -> bytes | None:
+        return None if self._originals is None else self._originals.original(record)
+
+    def _again(self, job: Job, source: Source) -> Source:
+        """Fetch the bytes of a source that is known. Among those who keep originals in one place
+        one does so, and the others find them there."""
+        shared = self._originals is not None and not job.origin.local
+        patience = job.deadline.within(job.deadline.remaining / 2)
+        with held(self._leases[:1] if shared else (), f"body {job.request.source}", patience):
+            body = self._original(source.record)
+            if body is not None:
+                return source._replace(body=body)
+            began = self._clock()
+            try:
+                return self._fetch(job, source.record, Validators())
+            except (SourceError, OriginError) as error:
+                self._failed(job, source.record, error, began)
+                raise
 
     # -- what is known ---------------------------------------------------------------------
 
