@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import os
 
+from thumbproxy.server import child_exit, share_metrics
+
+__all__ = ["child_exit"]  # gunicorn calls it; it keeps what a worker counted that has ended
+
 bind = "127.0.0.1:8080"
 
 # A process for each core, so that Python's lock is no bottleneck. WEB_CONCURRENCY is the name
@@ -43,6 +47,10 @@ forwarder_headers = ""
 
 # A socket through which gunicorn could be told to do things, and nobody does.
 control_socket_disable = True
+
+# Workers count together for /metrics. They have to be told so before they load anything.
+if {"THUMBPROXY_METRICS_TOKEN", "THUMBPROXY_CONFIG"} & os.environ.keys():
+    share_metrics()
 
 # nginx has the access log, if one is wanted.
 accesslog = None

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import nginx
 import pytest
 import servers
 from origin import jpeg
+from PIL import Image
 
 from thumbproxy import Signer, Thumbnails
+from thumbproxy.media import Format, Rendition
+from thumbproxy.options import Options
+from thumbproxy.responses import CachePolicy, image_response
+from thumbproxy.urls import ImageRequest
 
 SIGNER = Signer([servers.KEY])
 THUMBS = Thumbnails([servers.KEY])
@@ -37,6 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "wide.jpg": jpeg(1200, 900),
     }.items():
         (photos / name).write_bytes(body)
+    # A small file that makes a large PNG: larger than sockets' buffers.
+    noise = Image.effect_noise((150, 150), 90).convert("RGB").resize((950, 950))
+    noise.save(photos / "noise.jpg", quality=20)
     return root
 
 
@@ -161,7 +176,7 @@ def test_a_conditional_request_gets_a_304(server: servers.Server) -> None:
     full = server.ask(path)
     short = server.ask(path, {"If-None-Match": full["ETag"]})
     assert (short.status, short.body) == (304, b"")
-    for name in ("ETag", "Last-Modified", "Cache-Control", "Content-Disposition"):
+    for name in ("ETag", "Cache-Control"):
         assert short[name] == full[name]
 
 
@@ -195,3 +210,168 @@ def test_an_address_dies_at_its_time(server: servers.Server) -> None:
     reply = server.ask(path)
     assert reply.status == 200
     assert int(reply["Cache-Control"].removeprefix("public, max-age=")) <= 600
+
+
+def cached_files_open_in(server: servers.Server, folder: Path) -> list[str]:
+    """What the server's processes have open below its cache's trees of renditions."""
+    assert server.process is not None
+    pid = server.process.pid
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = []
+    for descriptor in (fd for worker in workers for fd in Path(f"/proc/{worker}/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed while we look
+            found.append(str(descriptor.readlink()))
+    return [path for path in found if path.startswith(f"{folder}/cache/p")]
+
+
+def test_no_file_stays_open_whatever_a_client_does(server: servers.Server, folder: Path) -> None:
+    """Whole, in part, not at all, or given up in the middle."""
+    path = path_of("noise.jpg", "_", "png")
+    whole = server.ask(path)
+    assert len(whole.body) > 500_000
+    for _ in range(5):
+        assert server.ask(path).body == whole.body
+        assert server.ask(path, {"Range": "bytes=9-600000"}).body == whole.body[9:600_001]
+        assert server.ask(path, {"Range": "bytes=99999999-"}).status == 416
+        assert server.ask(path, {"If-None-Match": whole["ETag"]}).status == 304
+        assert server.ask(path, {"If-Match": '"other"'}).status == 412
+        assert server.ask(path, method="HEAD").body == b""
+        for wanted in (b"", b"Range: bytes=1-\r\n"):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect((servers.HOST, server.port))
+                client.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (path.encode(), wanted))
+                assert client.recv(100).startswith(b"HTTP/1.1 20")
+    give_up = time.monotonic() + 10
+    while cached_files_open_in(server, folder):
+        assert time.monotonic() < give_up, cached_files_open_in(server, folder)
+        threading.Event().wait(0.02)
+
+
+NGINX = """
+daemon off; pid {home}/pid; error_log stderr; {user}
+events {{}}
+http {{
+    client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
+    uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
+    access_log off;
+    upstream thumbproxy {{ server 127.0.0.1:{upstream}; }}
+    server {{
+        listen 127.0.0.1:{port};
+        merge_slashes off;
+        location / {{ proxy_pass http://thumbproxy; }}
+        {locations}
+    }}
+}}
+"""
+STRANGE = [
+    "plain.jpg", "with space.jpg", "100%.jpg", "50%25.jpg", "a+b.jpg", "été à Nice.jpg", "猫.jpg",
+    "a&b=c;d.jpg", 'quo"te.jpg', "hash#1.jpg", "who?.jpg", "[x]{y}|z^.jpg", "dollar$1.jpg",
+    "a..b/x...jpg", "it's (1)!.jpg",
+]  # fmt: skip
+
+
+class Sender:
+    """Replies with what lies in private/, as a cache's hit; `vanishing` is gone when it is sent."""
+
+    def __init__(self, cache: Path, accel: str) -> None:
+        self.cache = cache
+        self.policy = CachePolicy(accel=accel)
+        self.vanishing = ""
+        self.asked = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        self.asked += 1
+        source = environ["PATH_INFO"].encode("latin-1").decode().lstrip("/")
+        file = self.cache / "private" / source
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"picture of " + source.encode())
+        rendition = Rendition(
+            b"", Format.WEBP, int(file.stat().st_mtime), "hit; detail=disk", file=file.open("rb"),
+            size=file.stat().st_size, path=f"private/{source}", age=5, timings=(("x", 0.1),),
+        )  # fmt: skip
+        if source == self.vanishing:
+            self.vanishing = ""
+            file.unlink()
+        request = ImageRequest(source, Options(), "_.S.webp", Format.WEBP, auto=True)
+        return image_response(request, rendition, environ, self.policy)(environ, start_response)
+
+
+@pytest.fixture(scope="module")
+def behind_nginx(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Sender, servers.Server, servers.Server]]:
+    """The application, itself and through nginx with the locations of docs/serving.md."""
+    home, cache = tmp_path_factory.mktemp("nginx"), tmp_path_factory.mktemp("accel")
+    page = (Path(__file__).parent.parent / "docs" / "serving.md").read_text()
+    block = re.search(r"```nginx\n(location /_thumbproxy.*?)```", page, re.S)
+    assert block
+    assert nginx.PROGRAM, "nginx is not installed; `make setup` does that"
+    sender = Sender(cache, "/_thumbproxy")
+    with servers.wsgi(sender) as app, servers.wsgi(Sender(cache, "")) as alone:
+        port = servers.free_port()
+        (home / "nginx.conf").write_text(NGINX.format(
+            home=home, port=port, upstream=app.port,
+            user="user root;" if os.geteuid() == 0 else "",
+            locations=block[1].replace("/var/cache/thumbproxy/", f"{cache}/"),
+        ))  # fmt: skip
+        command = [nginx.PROGRAM, "-p", str(home), "-c", str(home / "nginx.conf"), "-e", "stderr"]
+        with servers.running(command, port, stderr=subprocess.DEVNULL) as front:
+            yield sender, alone, front
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_nginx_finds_the_file_whatever_it_is_called(
+    behind_nginx: tuple[Sender, servers.Server, servers.Server], name: str
+) -> None:
+    reply = behind_nginx[2].ask("/" + quote(name))
+    assert (reply.status, reply.body) == (200, b"picture of " + name.encode())
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 200),
+        ({"Range": "bytes=0-3"}, 206),
+        ({"Range": "bytes=0-3,5-6"}, 200),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-Modified-Since": "Tue, 01 Jan 2199 00:00:00 GMT"}, 304),
+        ({"If-None-Match": '"other"', "If-Modified-Since": "Tue, 01 Jan 2199 00:00:00 GMT"}, 200),
+    ],
+)
+def test_nginx_says_what_we_would_say(
+    behind_nginx: tuple[Sender, servers.Server, servers.Server],
+    method: str,
+    sent: dict[str, str],
+    status: int,
+) -> None:
+    _, alone, front = behind_nginx
+    ours, theirs = (server.ask("/cat.jpg", sent, method) for server in (alone, front))
+    assert theirs.status == ours.status == (200 if (method, status) == ("HEAD", 206) else status)
+    assert theirs.body == ours.body
+    own = {"Server", "Date", "Connection"}
+    assert sorted((name, value) for name, value in theirs.headers.items() if name not in own) == (
+        sorted((name, value) for name, value in ours.headers.items() if name not in own)
+    )
+
+
+def test_what_vanishes_before_nginx_has_it_is_asked_for_again(
+    behind_nginx: tuple[Sender, servers.Server, servers.Server],
+) -> None:
+    sender, alone, front = behind_nginx
+    before, sender.vanishing = sender.asked, "purged é.jpg"
+    reply = front.ask("/" + quote("purged é.jpg"))
+    assert (reply.status, sender.asked - before) == (200, 2)
+    once = alone.ask("/" + quote("purged é.jpg"))
+    assert reply.body == once.body
+    for name in ("Cache-Control", "Content-Disposition"):
+        assert reply.headers.get_all(name) == [once[name]]
+
+
+def test_nobody_reads_the_cache_by_nginx_s_location(
+    behind_nginx: tuple[Sender, servers.Server, servers.Server],
+) -> None:
+    sender, _, front = behind_nginx
+    (sender.cache / "private" / "secret").write_bytes(b"what nobody signed for")
+    assert b"nobody" not in front.ask("/_thumbproxy/private/secret").body

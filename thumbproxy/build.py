@@ -132,9 +132,9 @@ def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
     except SettingsError as error:
         faults, engine = error.faults, PillowEngine(limits)
     metrics = _metrics(settings, faults)
-    disk = _disk(settings, faults)
+    disk = _disk(settings, metrics, faults)
     mounts = _mounts(settings, origins, faults)
-    memcached = _memcached(settings, disk, faults)
+    memcached = _memcached(settings, disk, metrics, faults)
     if faults:
         raise SettingsError(faults)
     tiers = [tier for tier in (disk, memcached) if tier is not None]
@@ -169,7 +169,10 @@ def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
         thumbnailer=thumbnailer,
         metrics=metrics,
         policy=CachePolicy(
-            settings.max_age, settings.stale_while_revalidate, settings.stale_if_error
+            settings.max_age,
+            settings.stale_while_revalidate,
+            settings.stale_if_error,
+            settings.accel_redirect,
         ),
         auto_formats=tuple(offered),
     )
@@ -282,12 +285,13 @@ def _check_folder(folder: Folder) -> None:
         raise SettingsError([f"origin: this user may not read the folder {folder.path!r}."])
 
 
-def _disk(settings: Settings, faults: list[str]) -> DiskCache | None:
+def _disk(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCache | None:
     if not settings.cache_dir:
         if not settings.memcached:
             log.warning("neither cache_dir nor memcached is set: every picture is made anew")
         return None
-    disk = DiskCache(str(Path(settings.cache_dir).expanduser().absolute()))
+    directory = str(Path(settings.cache_dir).expanduser().absolute())
+    disk = DiskCache(directory, metrics=metrics)
     try:
         disk.prepare()
     except OSError as error:
@@ -299,7 +303,7 @@ def _disk(settings: Settings, faults: list[str]) -> DiskCache | None:
 
 
 def _memcached(
-    settings: Settings, disk: DiskCache | None, faults: list[str]
+    settings: Settings, disk: DiskCache | None, metrics: Metrics, faults: list[str]
 ) -> MemcachedCache | None:
     if not settings.memcached:
         return None
@@ -312,4 +316,5 @@ def _memcached(
         namespace=settings.memcached_namespace,
         host=disk.host if disk else "",
         lease_seconds=math.ceil(settings.fetch_timeout) + 2,
+        metrics=metrics,
     )

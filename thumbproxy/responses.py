@@ -36,6 +36,7 @@ _FOR_EVER = ("Cache-Control", f"public, max-age={YEAR}, immutable")
 _CONTENT_TYPE = {format.extension: ("Content-Type", format.content_type) for format in Format}
 _CONSTANT = (("Accept-Ranges", "bytes"), *_PROTECTION)
 _EXTRAORDINARY = re.compile(r"[^A-Za-z0-9 !#$&+.^_`|~()@,=-]")
+_COPIED = {"Cache-Control", "Content-Disposition", "Accept-Ranges"}
 _ANOTHER_ONE = "precondition-failed: This image is not the one that the request is about."
 _NOTHING_THERE = "range-not-satisfiable: The image ends before the range that was asked for."
 
@@ -150,8 +151,7 @@ def _response(
             return _part_of(rendition, part, [*picture.common, *told], auto=request.auto)
     if policy.accel and rendition.path is not None:
         where = f"{policy.accel}/{quote(rendition.path)}"
-        nothing = (("Content-Length", "0"), ("X-Accel-Redirect", where))
-        return Response(200, [*picture.common, *nothing, *told], b"")
+        return _through_nginx(where, [*picture.common, *told])
     headers = [*picture.whole, *told]
     if rendition.file is None or environ["REQUEST_METHOD"] == "HEAD":
         return Response(200, headers, rendition.body)
@@ -167,6 +167,16 @@ def _part_of(rendition: Rendition, part: range, headers: Headers, *, auto: bool)
     headers.append(("Content-Range", position))
     body = rendition.body[part.start : part.stop]
     return Response(206, headers, body, rendition.file, part)
+
+
+def _through_nginx(where: str, headers: Headers) -> Response:
+    """X-Accel-Redirect. Of HEAD too: then both have the same headers, which are nginx's.
+
+    The file may be gone when nginx opens it, and a 404 must not say that it is good for a year. So
+    what nginx would copy to any status goes by another name, which its location gives to pictures.
+    """
+    renamed = [(f"X-{name}" if name in _COPIED else name, value) for name, value in headers]
+    return Response(200, [*renamed, ("Content-Length", "0"), ("X-Accel-Redirect", where)], b"")
 
 
 def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePolicy) -> Headers:

@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from thumbproxy.settings import Settings
 
 log = logging.getLogger(__name__)
 _OUR_DIRECTORY = "thumbproxy-metrics-"
+# Seconds in which whoever makes one has surely come to hold it.
+_SETTLING = 60
 # Kinds of files whose values outlive the process that counted them.
 _KEPT = ("counter", "histogram", "summary", "gauge_mostrecent")
 _MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there
@@ -109,14 +112,35 @@ def share_metrics() -> None:
             os.makedirs(named, exist_ok=True)
             retire(named)
             return
-        memory = _MEMORY if os.path.isdir(_MEMORY) else None
-        directory = tempfile.mkdtemp(prefix=_OUR_DIRECTORY, dir=memory)
+        place = _MEMORY if os.path.isdir(_MEMORY) else tempfile.gettempdir()
+        _sweep(place)
+        directory = tempfile.mkdtemp(prefix=_OUR_DIRECTORY, dir=place)
+        # Held, also by our children, until the last of us ends: for those who sweep.
+        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH)
     except OSError as error:
         raise SettingsError(
             [f"{SHARED_DIRECTORY}: {error.filename} cannot be used: {error.strerror}."]
         ) from None
     os.environ[SHARED_DIRECTORY] = directory
     atexit.register(_remove, directory, os.getpid())
+
+
+def _sweep(place: str) -> None:
+    """Remove what servers left that were killed: directories that nobody holds."""
+    for path in Path(place).glob(f"{_OUR_DIRECTORY}*"):
+        try:
+            if time.time() - path.stat().st_mtime < _SETTLING:
+                continue
+            held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # somebody else's
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(held)
 
 
 def _remove(directory: str, maker: int) -> None:
@@ -181,10 +205,10 @@ def _add(path: Path, kept: Path, *, newest: bool) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
     mapped: Any = mmap_dict.MmapedDict
     total = mapped(str(kept))
-    for key, value, time, _ in mapped.read_all_values_from_file(str(path)):
+    for key, value, at, _ in mapped.read_all_values_from_file(str(path)):
         before, last = total.read_value(key)
         if not newest:
             total.write_value(key, before + value, 0.0)
-        elif time > last:
-            total.write_value(key, value, time)
+        elif at > last:
+            total.write_value(key, value, at)
     total.close()

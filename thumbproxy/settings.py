@@ -75,6 +75,9 @@ class Settings:
         ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
     )
     cache_dir: str = _setting(Pattern(r"\S.*|", "a folder"), "", "the disk cache")
+    nginx_cache_dir: str = _setting(
+        Pattern(r"\S.*|", "a folder"), "", "nginx's `proxy_cache_path`, for a purge to reach it"
+    )
     memcached: tuple[str, ...] = _setting(_SERVERS, (), "memcached servers")
     memcached_namespace: str = _setting(Pattern(r"\S*", "text"), "", "keeps caches apart")
     auto_formats: tuple[str, ...] = _setting(
@@ -150,6 +153,11 @@ class Settings:
     max_frames: int = _setting(Number(1, 10_000), 500, "longest animation that is animated, frames")
     max_output_side: int = _setting(Number(1, 16_383), 4_096, "longest side of an output")
     max_redirects: int = _setting(Number(0, 20), 3, "redirects that a fetch follows")
+    accel_redirect: str = _setting(
+        Pattern(r"(/[A-Za-z0-9._~-]+)+|", "a path like /_thumbproxy"),
+        "",
+        "an internal location of nginx that sends what lies in cache_dir",
+    )
     fetch_timeout: float = _setting(Number(0, 600, 3), 10, "one fetch from the origin")
     request_timeout: float = _setting(Number(0, 600, 3), 25, "one request")
 
@@ -223,7 +231,7 @@ class Settings:
         )
 
 
-_PLACES = ("cache_dir", "origin", "origins", "watermarks")
+_PLACES = ("cache_dir", "nginx_cache_dir", "origin", "origins", "watermarks")
 _FIELDS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(Settings)}
 
 

@@ -25,7 +25,7 @@ from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
-from thumbproxy.metrics import Tier, Where
+from thumbproxy.metrics import Metrics, Tier, Where
 from thumbproxy.urls import ImageRequest
 
 # The name cannot be a file's, or another source has taken it; the disk itself is well.
@@ -48,10 +48,10 @@ class DiskCache:
     tier: Tier = "disk"
     among: Where = "host"
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, metrics: Metrics | None = None) -> None:
         self.layout = Layout(directory)
         self._files = Files(self.layout)
-        self._breaker = Breaker(f"the disk cache {directory}", pause=0)
+        self._breaker = Breaker(f"the disk cache {directory}", 0, self.tier, metrics or Metrics())
         # Among whom its locks hold.
         self.host = ""
 

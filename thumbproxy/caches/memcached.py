@@ -36,7 +36,7 @@ from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
-from thumbproxy.metrics import Tier, Where
+from thumbproxy.metrics import Metrics, Tier, Where
 from thumbproxy.urls import ImageRequest
 
 T = TypeVar("T")
@@ -77,6 +77,7 @@ class MemcachedCache:
         namespace: str = "",
         host: str = "",
         lease_seconds: int = 12,
+        metrics: Metrics | None = None,
     ) -> None:
         self._servers = list(servers)
         # Not the secret itself: it signs URLs, and a MAC must not be taken for a signature.
@@ -85,7 +86,9 @@ class MemcachedCache:
         ).digest()
         self._host = host
         self._lease_seconds = lease_seconds
-        self._breaker = Breaker(f"memcached {', '.join(servers)}", _PAUSE_SECONDS)
+        self._breaker = Breaker(
+            f"memcached {', '.join(servers)}", _PAUSE_SECONDS, self.tier, metrics or Metrics()
+        )
         self._local = threading.local()
         self._process = secrets.token_hex(8)
         self._log_key = self._key("purges")

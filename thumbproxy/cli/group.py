@@ -1,0 +1,70 @@
+"""What the commands share: how they fail, and where settings come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from thumbproxy.errors import RequestError, SettingsError
+from thumbproxy.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Refusal(click.ClickException):
+    """Nothing was begun: what was asked for, or the configuration, cannot be used."""
+
+    exit_code = 2
+
+
+class Group(click.Group):
+    """Shows our own errors as sentences, not as tracebacks."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except SettingsError as error:
+            raise Refusal("\n       ".join(error.faults)) from None
+        except RequestError as error:
+            raise Refusal(error.reason) from None
+
+
+config_option = click.option(
+    "--config", envvar="THUMBPROXY_CONFIG", metavar="FILE", help="Settings in TOML."
+)
+prefix_option = click.option(
+    "--prefix", metavar="PATH", help="Where thumbnails live.  [default: /thumb]"
+)
+
+
+def cache_options(command: Command) -> Command:
+    """The options of a command that uses the origins and caches of `serve`."""
+    for option in (
+        config_option,
+        click.option("--memcached", metavar="HOST:PORT[,...]", help="Memcached servers."),
+        click.option(
+            "--cache-dir", metavar="DIR", help="The disk cache; a per-user folder by default."
+        ),
+        prefix_option,
+        click.option(
+            "--origin", metavar="PATH|URL", help="Where the pictures are: a folder or a server."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def serving_settings(config: str | None, arguments: dict[str, Any]) -> Settings:
+    """The settings as `serve` has them. Raises SettingsError."""
+    return Settings.load(config, os.environ, arguments, {"cache_dir": str(cache_home())})
+
+
+def cache_home() -> Path:
+    """Where caches live when nobody says: as the XDG base directory specification has it."""
+    if os.geteuid() == 0 and "XDG_CACHE_HOME" not in os.environ:
+        return Path("/var/cache/thumbproxy")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thumbproxy"

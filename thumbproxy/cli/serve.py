@@ -1,0 +1,86 @@
+"""`thumbproxy serve` and `thumbproxy demo`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from thumbproxy.build import ThumbProxy, engine_of, standalone
+from thumbproxy.cli.group import cache_home, cache_options, serving_settings
+from thumbproxy.playground import GalleryApp, make_samples
+from thumbproxy.server import run, share_metrics
+from thumbproxy.settings import Settings
+from thumbproxy.thumbnails import Thumbnails
+
+
+@click.command()
+@click.option("--upstream", metavar="URL", help="Pass every other request on to this server.")
+@click.option("--bind", metavar="HOST:PORT", help="Where to listen.  [default: 127.0.0.1:8080]")
+@click.option("--workers", metavar="N", help="Processes.  [default: one for each core]")
+@click.option("--threads", metavar="N", help="Threads of each process.  [default: 16]")
+@cache_options
+def serve(config: str | None, **arguments: str | None) -> None:
+    """Serve thumbnails, and with --upstream everything else too.
+
+    Signing keys come from THUMBPROXY_KEYS or from the file; `thumbproxy keygen` makes one.
+    """
+    settings = serving_settings(config, arguments)
+    if settings.metrics_token:
+        share_metrics()
+    app = standalone(settings)
+    where = settings.origin or settings.upstream or "the configured origins"
+    run(
+        app,
+        settings,
+        f"thumbproxy makes thumbnails of {where} at http://{settings.bind}{settings.prefix}/, "
+        f"cached in {settings.cache_dir}",
+    )
+
+
+@click.command()
+@click.option(
+    "--photos",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Show the pictures of this folder.",
+)
+@click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True)
+@click.option(
+    "--cache-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where sample pictures and thumbnails are kept; a per-user folder by default.",
+)
+def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
+    """Serve a gallery of sample pictures, without any configuration."""
+    home = cache_dir or cache_home() / "demo"
+    try:
+        if photos is None:
+            photos = home / "photos"
+            make_samples(photos, progress=_progress)
+        keys = (_kept_key(home / "key"),)
+    except OSError as error:
+        raise click.ClickException(
+            f"{home} cannot be used: {error.strerror}. Choose another folder with --cache-dir."
+        ) from None
+    settings = Settings(keys=keys, bind=bind, cache_dir=str(home / "cache"))
+    gallery = GalleryApp(Thumbnails(keys), photos, engine=engine_of(settings, settings.limits))
+    app = ThumbProxy(
+        gallery, keys=keys, cache_dir=settings.cache_dir, origins={"": str(photos.absolute())}
+    )
+    run(app, settings, f"The gallery of {photos} is at http://{bind}/ - Ctrl-C stops it.")
+
+
+def _kept_key(path: Path) -> str:
+    """The demo's own key, made once, so that its cache outlives a restart."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    click.echo(f"sample picture {done} of {total}: {name}", err=True)

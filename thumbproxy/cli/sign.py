@@ -1,0 +1,46 @@
+"""`thumbproxy sign` and `thumbproxy keygen`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import click
+
+from thumbproxy.cli.group import config_option, prefix_option
+from thumbproxy.settings import Settings
+from thumbproxy.signing import Signer
+from thumbproxy.urls import AUTO, UrlCodec
+from thumbproxy.warm.variants import combined, preset_text
+
+
+@click.command()
+@click.argument("source")
+@click.argument("options", default="_")
+@click.option("--preset", metavar="NAME", help="Options of the settings, before OPTIONS.")
+@click.option(
+    "--format", default=AUTO, show_default=True, help="Also jpg, png, webp, avif, gif, json."
+)
+@click.option("--base-url", metavar="URL", help="What comes before the prefix.")
+@prefix_option
+@config_option
+def sign(
+    source: str,
+    options: str,
+    preset: str | None,
+    format: str,
+    config: str | None,
+    **arguments: str | None,
+) -> None:
+    """Print the signed URL of SOURCE with OPTIONS, as in w_400,h_300,fit_cover, in any order."""
+    settings = Settings.load(config, os.environ, arguments)
+    base = preset_text(settings.presets, preset) if preset else "_"
+    urls = UrlCodec(Signer(settings.keys), prefix=settings.prefix, limits=settings.limits)
+    path = urls.build(source, combined(base, options), format)
+    click.echo(settings.base_url.rstrip("/") + path)
+
+
+@click.command()
+def keygen() -> None:
+    """Print a new signing key."""
+    click.echo(secrets.token_urlsafe(32))

@@ -1,0 +1,177 @@
+"""Gathers what there is to say about an address, as plain facts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from thumbproxy.caches.base import Record, SourceRecord
+from thumbproxy.errors import ThumbproxyError
+from thumbproxy.explain.address import Reader
+from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
+from thumbproxy.explain.kept import Kept, Shelves
+from thumbproxy.explain.prospect import Prospect, Situation, prospect
+from thumbproxy.imaging.base import Engine
+from thumbproxy.limits import Deadline, Limits
+from thumbproxy.media import Format, Validators
+from thumbproxy.negotiate import PREFERENCE, negotiate, settle
+from thumbproxy.origins.base import FetchRequest, Origin
+from thumbproxy.origins.mounts import Mounts
+from thumbproxy.urls import ImageRequest
+
+
+class Case(NamedTuple):
+    """A request with all that is known here of it. settled: its format is decided."""
+
+    request: ImageRequest
+    settled: bool
+    origin: Origin
+    path: str
+    public: bool
+    records: dict[str, Record | None]
+    latest: Record | None
+    kept: list[Kept]
+
+
+class Explainer:
+    """Tells about addresses. It reads, and changes nothing.
+
+    auto_formats, avif_pixels  as the servers have them
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        mounts: Mounts,
+        engine: Engine,
+        shelves: Shelves,
+        limits: Limits,
+        auto_formats: tuple[Format, ...] = PREFERENCE,
+        avif_pixels: int = 2_500_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._reader = reader
+        self._mounts = mounts
+        self._engine = engine
+        self._shelves = shelves
+        self._limits = limits
+        self._auto_formats = auto_formats
+        self._avif_pixels = avif_pixels
+        self._clock = clock
+
+    def explain(self, url: str, *, accept: str = "", fetch: bool = False) -> Facts:
+        """Facts by section. `now` is what a request would get, `served` whether it is a picture.
+
+        accept  the Accept header of the client that asks
+        fetch   ask the origin as well
+        """
+        address = self._reader.read(url)
+        facts: Facts = {"address": address_facts(address)}
+        verdict = refusal(address)
+        if address.request is not None:
+            more, outlook = self._beyond(address.request, accept, fetch)
+            facts |= more
+            verdict = verdict or outlook
+        assert verdict is not None  # noqa: S101 - what is no request has a fault
+        return {**facts, "now": verdict.sentence, "served": verdict.served}
+
+    def _beyond(self, request: ImageRequest, accept: str, fetch: bool) -> tuple[Facts, Prospect]:
+        """What there is to say beyond the address."""
+        mounted = self._mounts.resolve(request.source)
+        if mounted is None:
+            fault = Prospect("404: no origin is mounted for this source", served=False)
+            return {"origin": {"mounted_at": "nowhere"}}, fault
+        case = self._case(negotiate(request, accept, self._auto_formats), *mounted)
+        try:
+            self._engine.check(request.options, Format.PNG if request.auto else request.format)
+            outlook = prospect(self._situation(case))
+        except ThumbproxyError as error:
+            outlook = _failed(error)
+        facts: Facts = {
+            "origin": _origin_facts(case),
+            "source": record_facts(case.latest, case.records),
+            "reply": self._reply_facts(case),
+            "kept": {entry.tier: kept_facts(entry) for entry in case.kept},
+        }
+        if fetch:
+            facts["fetched"], failure = self._ask(case)
+            if failure is not None and not case.kept:
+                outlook = failure
+        return facts, outlook
+
+    def _case(self, request: ImageRequest, origin: Origin, path: str) -> Case:
+        public = request.pinned or (origin.immutable and request.options.expires is None)
+        records = self._shelves.records(request.source)
+        known = [record for record in records.values() if record is not None]
+        latest = max(known, key=lambda record: record.fetched_at, default=None)
+        settled = not request.auto
+        if request.auto and isinstance(latest, SourceRecord):
+            width, height = self._engine.output_size(latest.info, request.options)
+            request = settle(request, latest.info, width * height, self._avif_pixels)
+            settled = True
+        kept = self._shelves.renditions(request, records, public=public) if settled else []
+        return Case(request, settled, origin, path, public, records, latest, kept)
+
+    def _situation(self, case: Case) -> Situation:
+        disk, latest = self._shelves.disk, case.latest
+        version = latest.version if isinstance(latest, SourceRecord) else ""
+        return Situation(
+            now=self._clock(),
+            record=latest,
+            tier=case.kept[0].tier if case.kept else "",
+            public=case.public,
+            version=case.request.options.version,
+            fingerprint=case.origin.fingerprint(case.path),
+            original=bool(disk and version and disk.has_original(version)),
+        )
+
+    def _reply_facts(self, case: Case) -> Facts:
+        format = case.request.format.extension if case.settled else "decided by the source"
+        facts: Facts = {"format": format, "immutable": case.public}
+        if self._shelves.disk and case.settled:
+            facts["file"] = self._shelves.disk.place(case.request, public=case.public)
+            facts["cache_dir"] = self._shelves.disk.directory
+        return facts
+
+    def _ask(self, case: Case) -> tuple[Facts, Prospect | None]:
+        """What the origin says now, and what a request would get if that is no picture."""
+        latest = case.latest
+        known = latest.validators if isinstance(latest, SourceRecord) else Validators()
+        started = time.monotonic()
+        try:
+            fetched = case.origin.fetch(
+                FetchRequest(
+                    path=case.path, validators=known, limits=self._limits, fresh=True, client={},
+                    deadline=Deadline(self._limits.fetch_seconds),
+                )
+            )  # fmt: skip
+            seconds = round(time.monotonic() - started, 3)
+            facts: Facts = {"seconds": seconds, "may_be_kept": fetched.storable}
+            if fetched.lifetime is not None:
+                facts["fresh_for_seconds"] = fetched.lifetime
+            if fetched.body is None:
+                return {**facts, "changed": False}, None
+            info = self._engine.inspect(fetched.body)
+        except ThumbproxyError as error:
+            return {"failed_with": f"{error.token}: {error.log or error.reason}"}, _failed(error)
+        version = sha256(fetched.body).hexdigest()
+        changed = not (isinstance(latest, SourceRecord) and latest.version == version)
+        size = {"width": info.width, "height": info.height, "frames": info.frames}
+        return {**facts, "changed": changed, "version": version, "bytes": len(fetched.body),
+                "format": info.format.value, **size}, None  # fmt: skip
+
+
+def _origin_facts(case: Case) -> Facts:
+    return {
+        "is": repr(case.origin),
+        "mounted_at": case.request.source.removesuffix(case.path) or "the root",
+        "path": case.path,
+        "immutable_names": case.origin.immutable,
+    }
+
+
+def _failed(error: ThumbproxyError) -> Prospect:
+    return Prospect(f"{error.status} {error.token}: {error.reason}", served=False)

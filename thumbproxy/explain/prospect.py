@@ -1,0 +1,95 @@
+"""What a request would get now: the rules of the service, told and not carried out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
+
+
+class Situation(NamedTuple):
+    """What is known when a request comes.
+
+    now          unix seconds
+    record       the latest that a tier has
+    tier         where the rendition is; "" for nowhere
+    public       whether the rendition may be served without asking
+    version      the `v_` of the URL
+    fingerprint  what the origin tells of the source by a look: "" that there is none; None if a
+                 look tells nothing
+    original     whether the source's bytes are at hand
+    """
+
+    now: float
+    record: Record | None
+    tier: str
+    public: bool
+    version: str | None
+    fingerprint: str | None
+    original: bool
+
+
+class Prospect(NamedTuple):
+    """served: whether it would be a picture, as far as that can be known without asking."""
+
+    sentence: str
+    served: bool = True
+
+
+def prospect(it: Situation) -> Prospect:
+    """In the order in which a request is answered."""
+    if it.public and it.tier == "disk":
+        return Prospect("a hit from disk, without asking anybody")
+    if it.fingerprint == "":
+        return Prospect("404: its folder has no such file", served=False)
+    if it.record is None:
+        return Prospect("a miss: it is fetched from the origin, made and kept")
+    if isinstance(it.record, FailureRecord):
+        return _failing(it, it.record)
+    return Prospect(_from_fresh(it)) if _fresh(it, it.record) else _not_fresh(it, it.record)
+
+
+def _fresh(it: Situation, record: SourceRecord) -> bool:
+    if it.public and it.tier:
+        return True
+    if it.fingerprint is not None:
+        return it.fingerprint == record.validators.etag
+    return record.fresh_until > it.now and it.version in (None, record.v)
+
+
+def _from_fresh(it: Situation) -> str:
+    if it.tier:
+        return f"a hit from {it.tier}"
+    if it.original or it.fingerprint is not None:
+        return "a miss: it is made from the source, which is at hand, and kept"
+    return "a miss: its source is fetched again, and it is made and kept"
+
+
+def _failing(it: Situation, record: FailureRecord) -> Prospect:
+    failure, now = record.failure, it.now
+    same = it.version in (None, record.v) and it.fingerprint in (None, record.validators.etag)
+    if failure.retry_at > now and same:
+        return Prospect(
+            f"the failure of before, {failure.token}: {failure.reason} "
+            f"The origin is asked again in {failure.retry_at - now:.0f} s",
+            served=False,
+        )
+    return Prospect(f"a miss: the origin, which failed ({failure.token}), is asked again")
+
+
+def _not_fresh(it: Situation, record: SourceRecord) -> Prospect:
+    if it.fingerprint is not None:
+        return Prospect("the file has changed since: it is read, made and kept again")
+    if it.version not in (None, record.v):
+        question = f"a question to the origin first, because v_{it.version} is new here"
+        return Prospect(f"{question}; then {_from_fresh(it)}")
+    ready = f"what {it.tier} has" if it.tier else "one made from the old source"
+    failure = record.failure
+    if failure is not None and failure.retry_at > it.now:
+        if record.error_until > it.now:
+            return Prospect(f"{ready}, stale, because the origin failed ({failure.token})")
+        return Prospect(f"the failure of before, {failure.token}: {failure.reason}", served=False)
+    if record.stale_until > it.now:
+        return Prospect(f"{ready}, stale, while the origin is asked in the background")
+    end = "" if record.error_until <= it.now else f"; if that fails, {ready}, stale"
+    return Prospect(f"a question to the origin, on condition that it has changed{end}")

@@ -1,0 +1,1 @@
+"""Making thumbnails before anybody asks for them."""

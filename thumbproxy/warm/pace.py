@@ -1,0 +1,39 @@
+"""So many pictures in a second and no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """A token bucket that holds one token: any number of threads take turns at `rate` a second.
+
+    Nobody can save up: after a pause it goes on at the rate, not with a burst.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """rate: tokens a second; None: as many as one likes. sleep: takes seconds."""
+        self._interval = 1 / rate if rate else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._next = clock()
+
+    def take(self, tokens: int = 1) -> None:
+        """Wait until so many may be used."""
+        if not self._interval:
+            return
+        with self._lock:
+            now = self._clock()
+            mine = max(self._next, now)
+            self._next = mine + tokens * self._interval
+        if mine > now:
+            self._sleep(mine - now)
