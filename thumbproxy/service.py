@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from thumbproxy.caches.base import Cache, SourceRecord
-from thumbproxy.concurrency import BoundedPool, Flights, Lease, Remembered, held
+from thumbproxy.concurrency import BoundedPool, Flights, Lease, Remembered, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
@@ -156,8 +156,15 @@ class Thumbnailer:
         status = source.status
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
-        age = max(0, int(self._clock() - source.record.fetched_at))
-        return replace(rendition, cache_status=status or rendition.cache_status, age=age)
+        status = status or rendition.cache_status
+        return replace(rendition, cache_status=status, age=self._age(job, source))
+
+    def _age(self, job: Job, source: Source) -> int | None:
+        """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
+        folder, and of what never changes, it is always so."""
+        if job.public or job.origin.local:
+            return None
+        return max(0, int(self._clock() - source.record.fetched_at))
 
     def _settled(self, job: Job, record: SourceRecord) -> Job:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
@@ -198,9 +205,8 @@ class Thumbnailer:
         kept = self._kept(job, source)
         if kept is not None:
             return kept
-        patience = job.deadline.within(job.deadline.remaining / 2)
         key = f"rendition {source.record.generation} {job.request.source} {job.request.filename}"
-        with held(self._leases, key, patience) as turn:
+        with in_turn(self._leases, key, job.deadline) as turn:
             kept = self._kept(job, source)  # others may have made it meanwhile
             if kept is None:
                 return self._render(job, *self._sources.with_body(job, source))
@@ -255,11 +261,13 @@ class Thumbnailer:
     def _finished(self, job: Job, source: Source, encoded: Encoded) -> Rendition:
         self._metrics.rendered(encoded.format, encoded.render_seconds)
         self._metrics.encoded(encoded.format, encoded.encode_seconds)
+        stale = source.status.startswith("fwd=stale; detail")
+        status = source.status if stale else _MISS
         rendition = Rendition(
             body=encoded.body,
             format=encoded.format,
             modified=source.record.modified,
-            cache_status=_MISS,
+            cache_status=status,
             timings=(
                 *((("fetch", source.seconds),) if source.seconds else ()),
                 ("render", encoded.render_seconds),
@@ -267,9 +275,10 @@ class Thumbnailer:
             ),
             storable=source.storable,
             immutable=job.public,
+            age=self._age(job, source) if source.storable else None,
         )
         if source.storable and self._keep(job, source, rendition, self._caches):
-            return replace(rendition, cache_status=f"{_MISS}; stored")
+            return replace(rendition, cache_status=f"{status}; stored")
         return rendition
 
 
