@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ FALLBACK = Format.JPEG
 _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
+_REMEMBERED = 4096  # paths; some 3 MB, and 16 MB if all are as long as can be
 _THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SURROGATES = r"\ud800-\udfff"  # in names of files that are not UTF-8
@@ -82,6 +84,10 @@ class UrlCodec:
         self._limits = limits
         self._clock = clock
         self.prefix = prefix.rstrip("/") + "/"
+        # The same addresses come again and again. Only what was verified is remembered, under
+        # the whole address with its signature. How long finding it takes tells nothing: texts are
+        # compared only when their hashes agree, and those are keyed with a secret of the process.
+        self._verified = lru_cache(maxsize=_REMEMBERED)(self._verify)
 
     def parse(self, path: str) -> ImageRequest | None:
         """The request that a decoded path asks for; None when it is not below the prefix.
@@ -91,6 +97,14 @@ class UrlCodec:
         """
         if not path.startswith(self.prefix):
             return None
+        request = self._verified(path)
+        expires = request.options.expires
+        if expires is not None and expires <= self._clock():
+            raise Expired
+        return request
+
+    def _verify(self, path: str) -> ImageRequest:
+        """Everything about a path that time does not change."""
         rest = path[len(self.prefix) :]
         stem, signature, extension = _split(rest)
         try:
@@ -104,8 +118,6 @@ class UrlCodec:
         options = Options.parse(options_text)
         options.check(self._limits)
         _check_format(options, extension)
-        if options.expires is not None and options.expires <= self._clock():
-            raise Expired
         format = OUTPUTS.get(extension, FALLBACK)
         name = rest[len(source) + 1 :]
         return ImageRequest(source, options, name, format, extension == AUTO)
