@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 
-from thumbproxy.server import child_exit, share_metrics
+from thumbproxy.server import child_exit, post_worker_init, share_metrics
 
-__all__ = ["child_exit"]  # gunicorn calls it; it keeps what a worker counted that has ended
+# gunicorn calls them: what a worker counted is kept when it has ended, and a worker that nobody
+# asks anything purges what other hosts do.
+__all__ = ["child_exit", "post_worker_init"]
 
 bind = "127.0.0.1:8080"
 

@@ -17,6 +17,7 @@ from thumbproxy.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.errors import MethodNotAllowed, ThumbproxyError
 from thumbproxy.filepart import BLOCK, FilePart
 from thumbproxy.media import Format, Rendition
+from thumbproxy.tags import tag_header
 from thumbproxy.urls import ImageRequest
 
 Environ = dict[str, Any]
@@ -87,12 +88,14 @@ class CachePolicy:
 
     accel   an internal location of nginx whose files are those of the cache directory, like
             "/_thumbproxy": nginx then sends what lies there (X-Accel-Redirect). "" for no nginx
+    tagged  headers with tags for a CDN (tags.py)
     """
 
     max_age: int = 30 * 86_400
     stale_while_revalidate: int = 86_400
     stale_if_error: int = 7 * 86_400
     accel: str = ""
+    tagged: tuple[str, ...] = ()
     _usual: Header = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +142,8 @@ def _response(
         request.source, rendition.format.extension, rendition.modified, rendition.length
     )
     told = _circumstances(request, rendition, policy)
-    if not environ.keys().isdisjoint(CONDITIONS):
+    # A 304 would make a copy good again that a cache has from when this could still be kept.
+    if rendition.storable and not environ.keys().isdisjoint(CONDITIONS):
         status = precondition(environ, picture.etag, rendition.modified)
         if status == 412:
             return _refusal(412, _ANOTHER_ONE, auto=request.auto)
@@ -185,6 +189,8 @@ def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePol
         policy.cache_control(request, rendition),
         ("Cache-Status", f"thumbproxy; {rendition.cache_status}"),
     ]
+    if policy.tagged:
+        headers += [tag_header(name, request.source) for name in policy.tagged]
     if rendition.age is not None:
         headers.append(("Age", str(max(0, rendition.age))))
     if request.auto:
