@@ -36,6 +36,38 @@ def test_sign_prints_a_url_that_verifies() -> None:
     assert UrlCodec(Signer([KEY])).parse(path) is not None
 
 
+def test_a_preset_is_options_by_name_and_what_is_given_overrides_it(tmp_path: Path) -> None:
+    config = tmp_path / "thumbproxy.toml"
+    config.write_text(f'keys = ["{KEY}"]\n[presets]\ncard = "h_300,w_400,fit_cover"\n')
+
+    def signed(*arguments: str) -> str:
+        return thumbproxy("sign", "--config", str(config), "a.jpg", *arguments).stdout
+
+    assert signed("--preset", "card") == signed("w_400,h_300,fit_cover")
+    assert signed("--preset", "card", "w_200,gray") == signed("w_200,h_300,fit_cover,gray")
+    refused = thumbproxy("sign", "--config", str(config), "a.jpg", "--preset", "hero")
+    assert refused.returncode == 2
+    assert "no preset 'hero'. Presets are: card." in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "part"),
+    [
+        ('"w_x"', "of 'card', w: 'x' is not allowed"),
+        ('"width_5"', "it is written 'w'"),
+        ("5", "'card' is not a text"),
+        ("{ w = 5 }", "'card' is not a text"),
+    ],
+)
+def test_presets_are_checked_when_anything_starts(entry: str, part: str, tmp_path: Path) -> None:
+    config = tmp_path / "thumbproxy.toml"
+    config.write_text(f'keys = ["{KEY}"]\n[presets]\ncard = {entry}\n')
+    done = thumbproxy("sign", "--config", str(config), "a.jpg")
+    assert done.returncode == 2
+    assert "presets in" in done.stderr
+    assert part in done.stderr
+
+
 def test_keygen_prints_a_key_that_is_taken() -> None:
     first, second = (thumbproxy("keygen").stdout.strip() for _ in range(2))
     assert first != second
@@ -88,7 +120,7 @@ def test_a_demo_that_cannot_write_says_so() -> None:
 
 def test_help_and_version() -> None:
     assert __version__ in thumbproxy("--version").stdout
-    for command in ("serve", "demo", "sign", "keygen"):
+    for command in ("serve", "demo", "sign", "keygen", "warm", "explain"):
         assert command in thumbproxy("--help").stdout
         assert thumbproxy(command, "--help").returncode == 0
 

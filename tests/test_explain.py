@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import pytest
 import servers
+from hypothesis import given
+from hypothesis import strategies as st
 from origin import Gallery, jpeg
 from test_cli import thumbproxy
 
@@ -50,9 +52,9 @@ def signed(stem: str, format: str = "jpg", key: str = KEY) -> str:
     return f"/thumb/{stem}.{Signer([key]).sign(f'{stem}.{format}')}.{format}"
 
 
-@pytest.mark.parametrize("given", ["{}", "https://cdn.example{}", "{}?query=1", "{}#fragment"])
-def test_an_address_may_be_whole_or_a_path(given: str) -> None:
-    address = reader().read(given.format(url("a b/é.jpg")))
+@pytest.mark.parametrize("form", ["{}", "https://cdn.example{}", "{}?query=1", "{}#fragment"])
+def test_an_address_may_be_whole_or_a_path(form: str) -> None:
+    address = reader().read(form.format(url("a b/é.jpg")))
     assert address.request is not None
     assert (address.request.source, address.fault) == ("a b/é.jpg", None)
 
@@ -95,6 +97,14 @@ def test_what_happened_to_an_address_is_guessed(changed: str, hint: str) -> None
     assert address.request is None
     assert address.fault is not None
     assert hint in " ".join(address.hints)
+
+
+@given(st.text() | st.text(alphabet="/thumb.%2F?#[:@&a,_w\udc80é"))
+def test_any_text_is_explained(text: str) -> None:
+    for form in (text, f"/thumb/{text}", f"https://{text}", f"/thumb/a.jpg/{text}.webp"):
+        address = reader().read(form)
+        assert address.fault is not None
+        assert address.hints
 
 
 def test_one_signed_but_not_canonical_is_told_its_canonical_spelling() -> None:
@@ -176,7 +186,8 @@ def told(address: str, *site: str, **environ: str) -> dict[str, Any]:
 
 def test_what_is_told_is_what_the_server_does(tmp_path: Path) -> None:
     gallery = Gallery(**{"a.jpg": jpeg(100, 80)})
-    with servers.wsgi(gallery) as origin:
+    # Not validated: Werkzeug's server forgets to close when the client hangs up, as for 404.
+    with servers.wsgi(gallery, validate=False) as origin:
         site = ["--origin", origin.url, "--cache-dir", str(tmp_path / "cache")]
         with servers.thumbproxy(*site) as server:
             for address in (url("a.jpg"), url("a.jpg", format="auto"),
@@ -198,10 +209,25 @@ def test_what_is_told_is_what_the_server_does(tmp_path: Path) -> None:
             assert gallery.asked["/a.jpg"] == asked, "the origin is asked by --fetch alone"
 
 
+def test_a_picture_that_anyone_may_be_served_needs_no_record(tmp_path: Path) -> None:
+    """After its record is gone, nginx and Python still serve the first choice of a browser."""
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(jpeg(100, 80))
+    site = ["--origin", str(photos), "--cache-dir", str(cache)]
+    address = url("a.jpg", Options(width=40, version="1"), format="auto")
+    accept = {"Accept": "image/avif,image/webp,*/*"}
+    with servers.thumbproxy(*site) as server:
+        assert server.ask(address, accept).status == 200
+        (cache / "private/a.jpg/.source").unlink()
+        assert told(address, *site)["now"] == "a hit from disk, without asking anybody"
+        assert server.ask(address, accept)["Cache-Status"] == "thumbproxy; hit; detail=disk"
+
+
 def test_fetch_asks_the_origin_and_keeps_nothing(tmp_path: Path) -> None:
     gallery = Gallery(**{"a.jpg": jpeg(100, 80)})
     cache = tmp_path / "cache"
-    # Not validated: Werkzeug's server forgets to close when the client hangs up, as for 415.
+    # Not validated: Werkzeug's server forgets to close when the client hangs up, as for 404.
     with servers.wsgi(gallery, validate=False) as origin:
         site = ["--origin", origin.url, "--cache-dir", str(cache), "--fetch"]
         fetched = told(url("a.jpg"), *site)["fetched"]
@@ -249,11 +275,18 @@ def test_what_memcached_has_is_told(memcached: servers.Server) -> None:
     gallery = Gallery(**{"a.jpg": jpeg(100, 80)})
     with servers.wsgi(gallery) as origin:
         site = ["--origin", origin.url, "--memcached", f"127.0.0.1:{memcached.port}"]
-        environ = {"THUMBPROXY_MEMCACHED_NAMESPACE": "explain", "THUMBPROXY_CACHE_DIR": ""}
-        assert told(url("a.jpg"), *site, **environ)["kept"] == {}
-        with servers.thumbproxy(*site, **environ) as server:
+        namespace, nowhere = "explain", ""
+
+        def now() -> dict[str, Any]:
+            return told(url("a.jpg"), *site, THUMBPROXY_MEMCACHED_NAMESPACE=namespace,
+                        THUMBPROXY_CACHE_DIR=nowhere)  # fmt: skip
+
+        assert now()["kept"] == {}
+        with servers.thumbproxy(
+            *site, THUMBPROXY_MEMCACHED_NAMESPACE=namespace, THUMBPROXY_CACHE_DIR=nowhere
+        ) as server:
             size = len(server.ask(url("a.jpg")).body)
-        facts = told(url("a.jpg"), *site, **environ)
+        facts = now()
         assert facts["now"] == "a hit from memcached"
         assert facts["kept"]["memcached"]["bytes"] == size
 
@@ -298,3 +331,11 @@ def test_the_lines_are_for_people(tmp_path: Path) -> None:
     assert "(in 2 h)" in text
     assert "holds, with the newest key" in text
     assert text.endswith("now: 404: its folder has no such file")
+
+
+def test_what_an_address_holds_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    settings = Settings(keys=(KEY,), cache_dir=str(tmp_path), origin=str(tmp_path))
+    facts = explainer(settings).explain("/thumb/%1b[2J%07a.jpg/w_40.x.jpg")
+    text = "\n".join(lines(facts, time.time()))
+    assert "?[2J?a.jpg" in text
+    assert text.replace("\n", "").isprintable()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from thumbproxy import __version__
+from thumbproxy.cli.cache import cache
 from thumbproxy.cli.explain import explain
 from thumbproxy.cli.group import Group
+from thumbproxy.cli.purge import purge
 from thumbproxy.cli.serve import demo, serve
 from thumbproxy.cli.sign import keygen, sign
 from thumbproxy.cli.warm import warm
@@ -18,5 +20,5 @@ def main() -> None:
     """A caching reverse-proxy for images: signed URLs in, resized pictures out."""
 
 
-for _command in (serve, demo, sign, keygen, warm, explain):
+for _command in (serve, demo, sign, keygen, warm, purge, cache, explain):
     main.add_command(_command)

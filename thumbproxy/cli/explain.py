@@ -49,7 +49,7 @@ def explain(
     logging.getLogger("thumbproxy").setLevel(logging.ERROR)
     facts = explainer(settings).explain(url, accept=accept, fetch=fetch)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts, indent=2))
     else:
         click.echo("\n".join(lines(facts, time.time())))
     sys.exit(0 if facts["served"] else 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from thumbproxy.errors import BadOptions, Expired, NotAThumbnailUrl, RequestError
 from thumbproxy.limits import Limits
@@ -73,7 +73,7 @@ class Reader:
 
     def read(self, url: str) -> Address:
         """From a whole URL or a path, with or without a query."""
-        raw = urlsplit(url) if "://" in url else urlsplit(f"//host/{url.lstrip('/')}")
+        raw = _split_url(url)
         path = unquote(raw.path)
         pieces = self._pieces(path)
         try:
@@ -158,6 +158,14 @@ class Reader:
 
 
 _FORMATS = (*OUTPUTS, AUTO)
+
+
+def _split_url(url: str) -> SplitResult:
+    whole = "://" in url and not url.startswith("/")
+    try:
+        return urlsplit(url if whole else f"//host/{url.lstrip('/')}")
+    except ValueError:  # a host that is none
+        return urlsplit("//host/")
 
 
 def _holds(signer: Signer, pieces: Pieces) -> bool:

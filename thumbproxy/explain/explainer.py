@@ -107,13 +107,25 @@ class Explainer:
         records = self._shelves.records(request.source)
         known = [record for record in records.values() if record is not None]
         latest = max(known, key=lambda record: record.fetched_at, default=None)
-        settled = not request.auto
-        if request.auto and isinstance(latest, SourceRecord):
-            width, height = self._engine.output_size(latest.info, request.options)
-            request = settle(request, latest.info, width * height, self._avif_pixels)
-            settled = True
+        request, settled = self._settled(request, latest, public=public)
         kept = self._shelves.renditions(request, records, public=public) if settled else []
         return Case(request, settled, origin, path, public, records, latest, kept)
+
+    def _settled(
+        self, request: ImageRequest, latest: Record | None, *, public: bool
+    ) -> tuple[ImageRequest, bool]:
+        """The request with its format decided, and whether that can be."""
+        if not request.auto:
+            return request, True
+        if public and request.accepted:
+            # It is there only if it was settled on for all such clients.
+            first = request.accepting(request.accepted[0])
+            if self._shelves.renditions(first, {}, public=True):
+                return first, True
+        if not isinstance(latest, SourceRecord):
+            return request, False
+        width, height = self._engine.output_size(latest.info, request.options)
+        return settle(request, latest.info, width * height, self._avif_pixels), True
 
     def _situation(self, case: Case) -> Situation:
         disk, latest = self._shelves.disk, case.latest

@@ -73,7 +73,7 @@ class Shelves:
         if kept:
             found.append(kept)
         for cache in self._others:
-            record = records[cache.tier]
+            record = records.get(cache.tier)
             known = record if isinstance(record, SourceRecord) else None
             rendition = cache.get(request, known, public=public)
             if rendition is not None:

@@ -42,7 +42,8 @@ def prospect(it: Situation) -> Prospect:
         return Prospect("a hit from disk, without asking anybody")
     if it.fingerprint == "":
         return Prospect("404: its folder has no such file", served=False)
-    if it.record is None:
+    # A record from the future is the trace of a clock that jumped.
+    if it.record is None or it.record.fetched_at > it.now + 1:
         return Prospect("a miss: it is fetched from the origin, made and kept")
     if isinstance(it.record, FailureRecord):
         return _failing(it, it.record)

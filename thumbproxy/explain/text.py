@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,8 +11,17 @@ _TIMES = ("_at", "_until")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def lines(facts: Mapping[str, Any], now: float) -> Iterator[str]:
     """now: unix seconds, to which times are told."""
+    for line in _lines(facts, now):
+        # An address comes from anywhere, and must not steer the terminal.
+        yield _CONTROL.sub("?", line)
+
+
+def _lines(facts: Mapping[str, Any], now: float) -> Iterator[str]:
     for name, value in facts.items():
         if name == "served":
             continue

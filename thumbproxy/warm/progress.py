@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from thumbproxy.warm.tally import Tally
 
 _LINE_SECONDS = 5.0
@@ -43,11 +40,15 @@ class Lines:
 class Bar:
     """For people. It moves to and fro while the number of sources is not known."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self) -> None:
+        # Here, because `serve` is of the same command line and needs none of it.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
         self._progress = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.description}", markup=False),
-            console=console or Console(stderr=True),
+            console=Console(stderr=True),
             transient=True,
         )
         self._bar = self._progress.add_task("", total=None)

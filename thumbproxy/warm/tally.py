@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,30 @@ from thumbproxy.warm.names import Refused
 from thumbproxy.warm.tasks import Outcome
 
 _EXAMPLES = 3
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Notes:
+    """Reasons, counted by kind, with a few examples of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, where: str, reason: str) -> None:
+        # What stands before the colon is the same for all of a kind.
+        kind = reason.partition(": ")[0]
+        self._counts[kind] += 1
+        shown = self._examples.setdefault(kind, [])
+        # Names come from anywhere, and must not steer the terminal.
+        line = _CONTROL.sub("?", f"{where}: {reason}")
+        if len(shown) < _EXAMPLES and line not in shown:
+            shown.append(line)
+
+    def lines(self) -> Iterator[str]:
+        for kind, count in self._counts.most_common():
+            yield f"  {count} x {kind}"
+            yield from (f"    {line}" for line in self._examples[kind])
 
 
 @dataclass
@@ -30,8 +55,8 @@ class Tally:
     there: int = 0
     failed: int = 0
     interrupted: bool = False
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    failures: Notes = field(default_factory=Notes)
+    passed_over: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -42,26 +67,18 @@ class Tally:
         self.there += outcome.there
         self.failed += len(outcome.failed)
         for reason in outcome.failed:
-            self._note(outcome.task.source, reason)
+            self.failures.add(outcome.task.source, reason)
 
     def refuse(self, refused: Refused) -> None:
         self.sources += 1
         self.skipped += refused.skipped
         self.refused += not refused.skipped
-        self._note(refused.where, refused.reason)
+        notes = self.passed_over if refused.skipped else self.failures
+        notes.add(refused.where, refused.reason)
 
     def resume(self) -> None:
         self.sources += 1
         self.resumed += 1
-
-    def _note(self, where: str, reason: str) -> None:
-        # Of a failure, what stands before the colon is the same for all of its kind.
-        kind = reason.partition(":")[0] if ": " in reason else "refused"
-        self.reasons[kind] += 1
-        shown = self.examples.setdefault(kind, [])
-        line = f"{where}: {reason}"
-        if len(shown) < _EXAMPLES and line not in shown:
-            shown.append(line)
 
     @property
     def pictures(self) -> int:
@@ -103,10 +120,9 @@ class Tally:
             yield f"in the journal {self.resumed} sources"
         if self.skipped:
             yield f"skipped        {self.skipped}"
+            yield from self.passed_over.lines()
         yield f"failed         {self.failed + self.refused}"
-        for kind, count in self.reasons.most_common():
-            yield f"  {count} x {kind}"
-            yield from (f"    {line}" for line in self.examples[kind])
+        yield from self.failures.lines()
         yield f"in {_duration(self.clock() - self._started)}, {self.rate:.1f} pictures/s"
 
 
