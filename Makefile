@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 bin := .venv/bin
 ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
 
-.PHONY: help demo setup lint types test bench pictures build clean
+.PHONY: help demo setup lint types test bench serving pictures build clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -34,6 +34,9 @@ test: lint types  ## set up, then all checks and all tests: make test ARGS="-k n
 bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=--quick
 	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }
 	$(bin)/python -m benchmarks.engine $(PHOTOS) $(ARGS)
+
+serving: .venv/.test  ## hits beside gunicorn and nginx: make serving ARGS="--rounds 3"
+	$(bin)/python -m benchmarks.serving $(ARGS)
 
 pictures: .venv/.test  ## the pictures of docs/options.md, made again
 	$(bin)/python scripts/option-pictures.py

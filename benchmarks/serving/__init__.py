@@ -1,0 +1,1 @@
+"""Hits of thumbproxy beside other servers: `python -m benchmarks.serving`."""
