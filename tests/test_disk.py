@@ -10,13 +10,16 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from test_caches import SOURCE, record, rendition, request
 
-from thumbproxy.caches.base import Scope
+from thumbproxy.caches.base import Scope, SourceRecord
 from thumbproxy.caches.disk import DiskCache
+from thumbproxy.caches.usage import Space
 
 
 @pytest.fixture
@@ -259,6 +262,69 @@ def test_a_write_that_fails_half_way_leaves_nothing(disk: DiskCache, root: Path)
         f"public/{SOURCE}/w_1.{'S' * 22}.webp"
     }
     assert not [name for name in files(root) if name.startswith(("sources", "tmp"))]
+
+
+@contextmanager
+def file_system(at: Path, options: str) -> Iterator[Path]:
+    """A tmpfs of its own, as small as `options` say."""
+    at.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(at)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", str(at)], check=True)
+
+
+def fill(disk: DiskCache, count: int) -> int:
+    """How many of so many pictures are kept."""
+    number = 0
+    for width in range(1, count + 1):
+        stands = disk.set_record(f"{width}.jpg", record())
+        assert isinstance(stands, SourceRecord)
+        number += disk.set(request(width, f"{width}.jpg"), stands, rendition(), public=True)
+        disk.set_original(stands, b"bytes")
+    return number
+
+
+@pytest.mark.parametrize("options", ["size=200k", "nr_inodes=40"])
+def test_a_full_file_system_keeps_what_is_whole_and_leaves_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: str
+) -> None:
+    with file_system(tmp_path / "small", options) as at:
+        disk = DiskCache(str(at / "cache"), Space(10**9))
+        disk.prepare()
+        number = fill(disk, 40)
+        assert 0 < number < 40
+        assert sum("fails and is passed over" in line for line in caplog.messages) >= 1
+        assert list((at / "cache" / "tmp").iterdir()) == []
+        for path in (at / "cache" / "public").rglob("*.webp"):
+            assert path.read_bytes() == rendition().body
+        assert len(list((at / "cache" / "public").rglob("*.webp"))) == number
+        disk.janitor.trim(Space(1))
+        assert fill(disk, 2) == 2, "when there is room again, it is used"
+        assert caplog.messages[-1].endswith("works again")
+
+
+def test_a_file_system_that_becomes_read_only_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with file_system(tmp_path / "small", "size=1m") as at:
+        disk = DiskCache(str(at / "cache"), Space(10**6))
+        disk.prepare()
+        assert fill(disk, 2) == 2
+        subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
+        assert fill(disk, 10) == 0
+        assert disk.get(request(1, "1.jpg"), None, public=True) is not None
+        with pytest.raises(OSError, match="Read-only"):
+            disk.janitor.trim(Space(1))
+        assert len(caplog.messages) == 1, "one line for each change of state"
+        subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
+        assert fill(disk, 10) == 10
 
 
 def test_a_holder_that_is_stopped_blocks_nobody_for_ever(

@@ -6,13 +6,20 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
+from thumbproxy.caches.host import Host, Journal, Tier
+from thumbproxy.caches.nginx import NginxCache
+from thumbproxy.caches.usage import Space
+from thumbproxy.cdn.base import Cdn
+from thumbproxy.cdn.cloudflare import Cloudflare
+from thumbproxy.cdn.cloudfront import CloudFront
+from thumbproxy.cdn.fastly import Fastly
 from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
 from thumbproxy.imaging.exif_fields import EXIF_NAMES
@@ -22,12 +29,13 @@ from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics, prometheus
-from thumbproxy.ops import SHARED_DIRECTORY, Health, MetricsPage, not_found
+from thumbproxy.ops import SHARED_DIRECTORY, Health, MetricsPage, PurgePage, not_found
 from thumbproxy.origins.base import Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
+from thumbproxy.purge import Hook, Purger, PurgeResult
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
@@ -44,6 +52,10 @@ except ImportError:  # pylibmc is an extra
     MemcachedCache = None  # type: ignore[assignment,misc]
 
 log = logging.getLogger(__name__)
+# ext4 makes one inode for each 16 KiB of a disk: a full cache uses twice its share of them at most.
+_BYTES_PER_FILE = 8192
+# What a CDN finds the pictures by that it is told to forget.
+_TAGGED_FOR = {"fastly": "Surrogate-Key", "cloudflare": "Cache-Tag"}
 OriginLike = Origin | OriginSetting | WSGIApp | str
 
 
@@ -53,20 +65,35 @@ class ThumbProxy(Middleware):
     app       the application; every request that is not for a thumbnail goes to it, untouched
     origins   source prefix -> where its sources come from: an origin (`Folder`, `HttpOrigin`), a
               WSGI application, a folder's path or an HTTP URL. By default `app` has them all.
+    on_purge  called after each purge of this ThumbProxy with its Scope and its tag; or several
     settings  the fields of `Settings`: keys, cache_dir, memcached, prefix, ...
 
     Raises SettingsError with everything that is wrong.
     """
 
     def __init__(
-        self, app: WSGIApp, *, origins: Mapping[str, OriginLike] | None = None, **settings: Any
+        self,
+        app: WSGIApp,
+        *,
+        origins: Mapping[str, OriginLike] | None = None,
+        on_purge: Hook | Sequence[Hook] = (),
+        **settings: Any,
     ) -> None:
         unknown = sorted(settings.keys() - Settings.__dataclass_fields__.keys())
         if unknown:
             raise SettingsError([unknown_setting(name, name) for name in unknown])
         checked = Settings(**settings)
         mounts = origins or configured_origins(checked) or {"": app}
-        super().__init__(app, **parts(checked, mounts).middleware())
+        hooks = (on_purge,) if callable(on_purge) else tuple(on_purge)
+        super().__init__(app, **parts(checked, mounts, hooks).middleware())
+
+    def purge(self, what: str) -> PurgeResult:
+        """Remove all that is kept of "photos/cat.jpg" a source, "photos/" a folder, "" everything,
+        on this host and on those that share its memcached, and have CDNs do so.
+
+        Raises BadSource for what is neither.
+        """
+        return self._purger.purge(what)
 
 
 def standalone(settings: Settings) -> WSGIApp:
@@ -107,6 +134,8 @@ class Parts:
     metrics: Metrics
     policy: CachePolicy
     auto_formats: tuple[Format, ...]
+    purger: Purger
+    purge_token: str
 
     @property
     def caches(self) -> list[Cache]:
@@ -120,10 +149,14 @@ class Parts:
             "auto_formats": self.auto_formats,
             "policy": self.policy,
             "metrics": self.metrics,
+            "purger": self.purger,
+            "purges": PurgePage(self.purger.purge, self.purge_token) if self.purge_token else None,
         }
 
 
-def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
+def parts(
+    settings: Settings, origins: Mapping[str, OriginLike], hooks: Sequence[Hook] = ()
+) -> Parts:
     """Build it all. Raises SettingsError with everything that is wrong."""
     limits = settings.limits
     faults: list[str] = []
@@ -135,6 +168,7 @@ def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
     disk = _disk(settings, metrics, faults)
     mounts = _mounts(settings, origins, faults)
     memcached = _memcached(settings, disk, metrics, faults)
+    cdns = _cdns(settings, faults)
     if faults:
         raise SettingsError(faults)
     tiers = [tier for tier in (disk, memcached) if tier is not None]
@@ -173,9 +207,55 @@ def parts(settings: Settings, origins: Mapping[str, OriginLike]) -> Parts:
             settings.stale_while_revalidate,
             settings.stale_if_error,
             settings.accel_redirect,
+            tagged=_tagged(settings),
         ),
         auto_formats=tuple(offered),
+        purger=Purger(_host(settings, disk, memcached), cdns=cdns, hooks=hooks, metrics=metrics),
+        purge_token=settings.purge_token,
     )
+
+
+def purger_of(settings: Settings) -> Purger:
+    """What purges the caches of a configuration, without its origins. Raises SettingsError."""
+    faults: list[str] = []
+    metrics = Metrics()
+    disk = _disk(settings, metrics, faults)
+    memcached = _memcached(settings, disk, metrics, faults)
+    cdns = _cdns(settings, faults)
+    if faults:
+        raise SettingsError(faults)
+    return Purger(_host(settings, disk, memcached), cdns=cdns, metrics=metrics)
+
+
+def _host(settings: Settings, disk: DiskCache | None, memcached: MemcachedCache | None) -> Host:
+    tiers: dict[str, Tier] = {"disk": disk} if disk else {}
+    if settings.nginx_cache_dir:
+        tiers["nginx"] = NginxCache(str(Path(settings.nginx_cache_dir).expanduser().absolute()))
+    return Host(tiers, memcached, Journal(disk) if disk else None)
+
+
+def _cdns(settings: Settings, faults: list[str]) -> list[Cdn]:
+    cdns: list[Cdn] = []
+    for name, entry in settings.cdn.items():
+        more: dict[str, Any] = {"endpoint": entry.endpoint} if entry.endpoint else {}
+        if name == "fastly":
+            cdns.append(Fastly(entry.id, entry.token, whole=entry.whole, **more))
+        elif name == "cloudflare":
+            cdns.append(Cloudflare(entry.id, entry.token, whole=entry.whole, **more))
+        else:
+            try:
+                cdns.append(CloudFront(entry.id, prefix=settings.prefix, **more))
+            except ImportError:
+                faults.append(
+                    "cdn: botocore is missing for cloudfront; pip install 'thumbproxy[cloudfront]'."
+                )
+    return cdns
+
+
+def _tagged(settings: Settings) -> tuple[str, ...]:
+    """The headers with tags: those that are wanted, and those that a CDN needs."""
+    needed = [_TAGGED_FOR[name] for name in settings.cdn if name in _TAGGED_FOR]
+    return tuple(dict.fromkeys([*settings.surrogate_keys, *needed]))
 
 
 def _metrics(settings: Settings, faults: list[str]) -> Metrics:
@@ -290,8 +370,7 @@ def _disk(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCache 
         if not settings.memcached:
             log.warning("neither cache_dir nor memcached is set: every picture is made anew")
         return None
-    directory = str(Path(settings.cache_dir).expanduser().absolute())
-    disk = DiskCache(directory, metrics=metrics)
+    disk = disk_cache(settings, metrics)
     try:
         disk.prepare()
     except OSError as error:
@@ -300,6 +379,16 @@ def _disk(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCache 
             "Choose a folder that this user may write to."
         )
     return disk
+
+
+def disk_cache(settings: Settings, metrics: Metrics | None = None) -> DiskCache:
+    """The disk cache of `cache_dir`, with its bounds; nothing is touched yet."""
+    files = settings.cache_max_files or settings.cache_max_bytes // _BYTES_PER_FILE
+    return DiskCache(
+        str(Path(settings.cache_dir).expanduser().absolute()),
+        Space(settings.cache_max_bytes, files),
+        metrics=metrics,
+    )
 
 
 def _memcached(

@@ -122,6 +122,21 @@ def held(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn
         yield turn
 
 
+@contextmanager
+def in_turn(leases: Sequence[Lease], key: str, deadline: Deadline) -> Iterator[Turn]:
+    """Hold `key` with all leases, when it is one's turn.
+
+    Whoever holds it may be stopped. After half of the time that is left, one of those who wait does
+    the work in its place, and the others wait for that one, for half of the rest.
+    """
+    for name in (key, f"{key} again"):
+        with held(leases, name, deadline.within(deadline.remaining / 2)) as turn:
+            if turn.hold is not Hold.NOT:
+                yield turn
+                return
+    yield turn
+
+
 class Remembered:
     """Failures of the last seconds, so that what has just failed is not tried again at once."""
 

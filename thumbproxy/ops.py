@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thumbproxy.purge import PurgeResult, scope_of
 from thumbproxy.responses import Environ, Response
 
 HEALTH_PATH = "/healthz"
@@ -67,14 +68,39 @@ class MetricsPage:
 
     def _page(self, environ: Environ) -> Response:
         if not bears(environ, self._token):
-            refusal = plain(401, "Metrics are shown to those who have the token.")
-            refusal.headers.append(("WWW-Authenticate", 'Bearer realm="thumbproxy"'))
-            return refusal
+            return _challenge("Metrics are shown to those who have the token.")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             refusal = plain(405, "Metrics are read with GET.")
             refusal.headers.append(("Allow", "GET, HEAD"))
             return refusal
         return _reply(200, *_exposition(environ.get("HTTP_ACCEPT", "")))
+
+
+class PurgePage:
+    """Answers PURGE for those who have the token (16 bytes at least).
+
+    purge  purges a source, a folder or everything; raises BadSource for what is neither
+    """
+
+    def __init__(self, purge: Callable[[str], PurgeResult], token: str) -> None:
+        self._purge = purge
+        self._token = token
+
+    def __call__(self, environ: Environ, path: Callable[[], str]) -> Response:
+        """path: the decoded path below the prefix, which is not looked at without the token."""
+        if not bears(environ, self._token):
+            return _challenge("Purging is for those who have the token.")
+        result = self._purge(scope_of(path()))
+        # What could not be purged can be tried again; the body says what that is.
+        return _reply(
+            200 if result.complete else 503, f"{result.to_json()}\n".encode(), "application/json"
+        )
+
+
+def _challenge(text: str) -> Response:
+    refusal = plain(401, text)
+    refusal.headers.append(("WWW-Authenticate", 'Bearer realm="thumbproxy"'))
+    return refusal
 
 
 def bears(environ: Environ, token: str) -> bool:

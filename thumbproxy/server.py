@@ -19,6 +19,7 @@ from gunicorn.app.base import BaseApplication
 
 from thumbproxy.errors import SettingsError
 from thumbproxy.ops import SHARED_DIRECTORY, settled
+from thumbproxy.purge import follow_purges
 from thumbproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "keepalive": 75,
         "proc_name": "thumbproxy",
         "child_exit": child_exit,
+        "post_worker_init": post_worker_init,
     }
 
 
@@ -146,6 +148,11 @@ def _sweep(place: str) -> None:
 def _remove(directory: str, maker: int) -> None:
     if os.getpid() == maker:  # workers come by here too
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    """gunicorn's hook: a worker that nobody asks anything has to purge what other hosts do."""
+    follow_purges()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -162,7 +162,7 @@ class Thumbnailer:
     def _age(self, job: Job, source: Source) -> int | None:
         """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
         folder, and of what never changes, it is always so."""
-        if job.public or job.origin.local:
+        if job.public or job.origin.local or not source.record.fetched_at:
             return None
         return max(0, int(self._clock() - source.record.fetched_at))
 

@@ -6,6 +6,7 @@ The fields of `Settings` are the schema: name, kind of value, default and meanin
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -19,6 +20,8 @@ from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding
 from thumbproxy.setting_kinds import (
     REFUSALS,
+    CdnSetting,
+    CdnTable,
     Key,
     ListOf,
     Network,
@@ -30,6 +33,7 @@ from thumbproxy.setting_kinds import (
     WatermarkSetting,
     WatermarkTable,
 )
+from thumbproxy.tags import SEPARATORS
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
 _MIB = 1024 * 1024
@@ -41,6 +45,29 @@ def _setting(kind: Any, default: Any, meaning: str, **more: Any) -> Any:
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, **more)
     return field(default=default, metadata=metadata, **more)
+
+
+class Size:
+    """Bytes, as a number or in words: 10GB is 10^10, 10GiB is 10 * 2^30."""
+
+    allowed = "bytes, or a size like 10GB or 512MiB; 0: no bound"
+    _units: Mapping[str, int] = {
+        "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+        "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+    }  # fmt: skip
+
+    def read(self, text: str) -> int:
+        said = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]*)", text.strip())
+        if said is None:
+            raise ValueError
+        return self.check(round(float(said[1]) * self._units[said[2].upper()]))
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, str):
+            return self.read(value)
+        if type(value) is not int or not 0 <= value <= 2**60:
+            raise ValueError
+        return value
 
 
 _BEST = Encoding()
@@ -75,6 +102,12 @@ class Settings:
         ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
     )
     cache_dir: str = _setting(Pattern(r"\S.*|", "a folder"), "", "the disk cache")
+    cache_max_bytes: int = _setting(Size(), 10 * 1024 * _MIB, "largest disk cache")
+    cache_max_files: int = _setting(
+        Number(0, 10**12),
+        0,
+        "most files and directories in it; 0: one for each 8 KiB of cache_max_bytes",
+    )
     nginx_cache_dir: str = _setting(
         Pattern(r"\S.*|", "a folder"), "", "nginx's `proxy_cache_path`, for a purge to reach it"
     )
@@ -125,6 +158,18 @@ class Settings:
         "",
         "the bearer token for /metrics of `serve`; none: no such page",
         repr=False,
+    )
+    purge_token: str = _setting(
+        Pattern(r"[!-~]{16,}|", "a secret of 16 ASCII characters at least, without spaces"),
+        "",
+        "the bearer token for PURGE; none: nobody purges by HTTP",
+        repr=False,
+    )
+    surrogate_keys: tuple[str, ...] = _setting(
+        ListOf(Choice(tuple(SEPARATORS))), (), "headers with tags by which a CDN can purge"
+    )
+    cdn: Mapping[str, CdnSetting] = _setting(
+        CdnTable(), {}, "CDNs that are told of purges", repr=False
     )
     source_ttl: int = _setting(
         _SECONDS, 3600, "how long a source is fresh if its origin does not say"

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from thumbproxy.caches.base import (
     SourceRecord,
     new_generation,
 )
-from thumbproxy.concurrency import Background, Flights, Hold, Lease, held
+from thumbproxy.concurrency import Background, Flights, Hold, Lease, Remembered, held, in_turn
 from thumbproxy.errors import OriginError, OriginFailed, SourceError, SourceNotFound
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.imaging.base import Engine
@@ -90,6 +89,8 @@ class Sources:
         self._metrics = metrics
         self._clock = clock
         self._flights = Flights()
+        # For want of a cache that keeps them.
+        self._unkept = Remembered(lifetimes.failure)
         self._background = Background(_REFRESHES)
 
     def current(self, job: Job) -> Source:
@@ -119,12 +120,17 @@ class Sources:
             return Source(record)
         if job.origin.local or job.request.options.version not in (None, record.v):
             return None
+        return self._stale(job, record, now)
+
+    def _stale(self, job: Job, record: SourceRecord, now: float) -> Source | None:
+        """What is past its lifetime, while the origin is asked or has just failed (RFC 5861)."""
         ttl = f"hit; ttl={math.floor(record.fresh_until - now)}"
+        bearable = record.failure is None or record.error_until > now
         if record.failure is not None and self._remembered(record.failure, now):
-            if record.error_until <= now:
+            if not bearable:
                 raise record.failure.error()
             return Source(record, status=f"{ttl}; detail={record.failure.token}")
-        if record.stale_until > now:
+        if record.stale_until > now and bearable:
             self._refresh(job, record)
             return Source(record, status=ttl)
         return None
@@ -147,8 +153,11 @@ class Sources:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place
         one does so, and the others find them there."""
         shared = self._originals is not None and not job.origin.local
-        patience = job.deadline.within(job.deadline.remaining / 2)
-        with held(self._leases[:1] if shared else (), f"body {job.request.source}", patience):
+        leases = self._leases[:1] if shared else ()
+        with in_turn(leases, _lease(job.request.source), job.deadline):
+            latest, _ = self._known(job.request.source)
+            if isinstance(latest, SourceRecord):  # it may have changed just now
+                source = source._replace(record=latest)
             body = self._original(source.record)
             if body is not None:
                 return source._replace(body=body)
@@ -169,7 +178,8 @@ class Sources:
         return fingerprint == record.validators.etag
 
     def _still_failing(self, job: Job, record: FailureRecord, now: float) -> bool:
-        if job.request.options.version not in (None, record.v):
+        # Another `v_` may be news of what an origin said; not of one that could say nothing.
+        if record.fetched_at and job.request.options.version not in (None, record.v):
             return False
         if not self._remembered(record.failure, now):
             return False
@@ -181,7 +191,8 @@ class Sources:
 
     def _known(self, source: str) -> tuple[Record | None, list[Record | None]]:
         """The latest of the records that the caches have, and all of them."""
-        records = [cache.record(source) for cache in self._caches]
+        now = self._clock()
+        records = [_believed(cache.record(source), now) for cache in self._caches]
         known = [record for record in records if record is not None]
         return max(known, key=lambda record: record.fetched_at, default=None), records
 
@@ -189,11 +200,15 @@ class Sources:
         """The record that is known, and the source if the record is enough."""
         name = job.request.source
         known, records = self._known(name)
+        version = job.request.options.version
         if known is None:
+            self._unkept.check((name, version))
             return None, None
         source = self.usable(job, known)
-        version = job.request.options.version
-        if source is None or version not in (None, source.record.v):
+        if version not in (None, known.v):
+            self._check_failure(known)
+            return known, None
+        if source is None:
             return known, None
         if any(record != known for record in records):
             standing = self._let_stand(name, source.record)
@@ -201,24 +216,28 @@ class Sources:
                 source = source._replace(record=standing)
         return known, source
 
+    def _check_failure(self, known: Record) -> None:
+        """For a `v_` that was not seen before, the old picture is nothing; but an origin that has
+        just failed is not asked again at once."""
+        failure = known.failure if isinstance(known, SourceRecord) else None
+        if failure is not None and self._remembered(failure, self._clock()):
+            raise failure.error()
+
     # -- asking ----------------------------------------------------------------------------
 
     def _current(self, job: Job) -> Source:
         _, source = self._look(job)
         if source is not None:
             return source
-        patience = job.deadline.within(job.deadline.remaining / 2)
-        with held(self._leases, self._lease(job), patience) as turn:
+        # Another `v_` is another question, and does not wait for the answer to an earlier one.
+        lease = _lease(job.request.source, job.request.options.version or "")
+        with in_turn(self._leases, lease, job.deadline) as turn:
             known, source = self._look(job)  # others may have asked meanwhile
             if source is not None:
                 if turn.among:
                     self._metrics.coalesced(turn.among)
                 return source
             return self._ask(job, known)
-
-    def _lease(self, job: Job) -> str:
-        """Another `v_` is another question, and does not wait for the answer to an earlier one."""
-        return f"source {job.request.source} {job.request.options.version or ''}"
 
     def _ask(self, job: Job, known: Record | None) -> Source:
         """News of a source, or what is there in place of them if the origin fails."""
@@ -240,9 +259,12 @@ class Sources:
         job = job._replace(client=client, deadline=Deadline(self._limits.request_seconds))
 
         def refresh() -> None:
-            with held(self._leases, self._lease(job), Deadline(0)) as turn:
+            with held(self._leases, _lease(name), Deadline(0)) as turn:
                 latest, _ = self._known(name)
-                if turn.hold is Hold.NOT or latest != known:
+                if turn.hold is Hold.NOT or latest is None:
+                    return
+                if latest != known:
+                    self._let_stand(name, latest)  # the news that another host has got
                     return
                 try:
                     source = self._ask(job, known)
@@ -268,13 +290,14 @@ class Sources:
             status = ""
         if record == known:
             return Source(record, fetched.body, seconds=seconds, status=status)
+        if fetched.body is not None and self._originals is not None and not job.origin.local:
+            # First: whoever sees the record finds the bytes.
+            self._originals.set_original(record, fetched.body)
         standing = self._let_stand(name, record)
         if isinstance(standing, FailureRecord):
             raise standing.failure.error()  # somebody asked after us, and there is none any more
         if standing.version != record.version:
             return Source(standing)  # somebody asked after us and has later news
-        if fetched.body is not None and self._originals is not None and not job.origin.local:
-            self._originals.set_original(standing, fetched.body)
         return Source(standing, fetched.body, seconds=seconds, status=status)
 
     def _exchange(
@@ -373,6 +396,8 @@ class Sources:
             self._let_stand(
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
+            if not job.origin.local and self._known(name)[0] is None:
+                self._unkept.remember((name, version), error)
         return None
 
     def _let_stand(self, source: str, record: Record) -> Record:
@@ -385,6 +410,21 @@ class Sources:
         """Let nothing stand of a source that may not be kept (any more)."""
         gone = Failure(SourceNotFound.token, "", 0.0)
         self._let_stand(source, FailureRecord(gone, Validators(), 0, began))
+
+
+def _lease(source: str, version: str = "") -> str:
+    """The name of the lease for questions about a source."""
+    return f"source {source} {version}"
+
+
+def _believed(record: Record | None, now: float) -> Record | None:
+    """What is left of a record from the future, the trace of a clock that jumped: the picture, of
+    which nobody knows how old it is."""
+    if record is None or record.fetched_at <= now + 1:
+        return record
+    if isinstance(record, FailureRecord):
+        return None
+    return replace(record, fetched_at=0.0, fresh_until=0.0, stale_until=0.0)
 
 
 def _modified(fetched: Fetched, now: float) -> int:

@@ -18,16 +18,22 @@ from thumbproxy.errors import (
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics, failure_of, result_of
 from thumbproxy.negotiate import negotiate
+from thumbproxy.purge import Purger
 from thumbproxy.responses import CachePolicy, Environ, Response, error_response, image_response
 from thumbproxy.service import Thumbnailer
 from thumbproxy.urls import AUTO, UrlCodec
 
 WSGIApp = Callable[..., Iterable[bytes]]
+# Answers PURGE, from the environ and what gives the decoded path below the prefix.
+PurgeAnswer = Callable[[Environ, Callable[[], str]], Response]
 log = logging.getLogger(__name__)
 
 
 class Middleware:
-    """Answers thumbnail URLs and hands every other request to `app`, untouched."""
+    """Answers thumbnail URLs and hands every other request to `app`, untouched.
+
+    purges  what answers PURGE; None for nobody
+    """
 
     def __init__(
         self,
@@ -38,6 +44,8 @@ class Middleware:
         policy: CachePolicy,
         auto_formats: Sequence[Format],
         metrics: Metrics,
+        purger: Purger,
+        purges: PurgeAnswer | None = None,
     ) -> None:
         self._app = app
         self._urls = urls
@@ -45,6 +53,8 @@ class Middleware:
         self._policy = policy
         self._auto_formats = tuple(auto_formats)
         self._metrics = metrics
+        self._purger = purger
+        self._purges = purges
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         response = self.respond(environ)
@@ -57,8 +67,12 @@ class Middleware:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(self._urls.prefix):
             return None
+        if not self._purger.following:  # the first request of this process
+            self._purger.follow()
         began = time.perf_counter()
         try:
+            if environ["REQUEST_METHOD"] == "PURGE" and self._purges is not None:
+                return self._purges(environ, lambda: self._below(environ))
             return self._image(environ, began)
         except ThumbproxyError as error:
             failure = error
@@ -72,6 +86,10 @@ class Middleware:
         seconds = time.perf_counter() - began
         self._metrics.request(failure_of(failure), failure.status, len(response.body), seconds)
         return response
+
+    def _below(self, environ: Environ) -> str:
+        """The decoded path, without the prefix."""
+        return path_text(environ)[len(self._urls.prefix) :]
 
     def _image(self, environ: Environ, began: float) -> Response | None:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):

@@ -7,51 +7,53 @@ so whoever changes or removes the record (a new version, a purge) beats every re
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, read_record, settle
 from thumbproxy.caches.breaker import Breaker
-from thumbproxy.caches.files import Files, remove, rename
+from thumbproxy.caches.files import Files
+from thumbproxy.caches.inventory import Inventory, take
+from thumbproxy.caches.janitor import Janitor
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
 from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.reading import NAME_ERRORS, Reader
+from thumbproxy.caches.usage import NOTHING, CacheFull, Space, Usage
 from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
-from thumbproxy.metrics import Metrics, Tier, Where
+from thumbproxy.metrics import Metrics, Where
 from thumbproxy.urls import ImageRequest
 
-# The name cannot be a file's, or another source has taken it; the disk itself is well.
-_NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
 _LOCK_SECONDS = 2.0
 _PURGE_SECONDS = 10.0
-# Larger files are sent by the kernel, and never pass through this process.
-_LARGE = 256 * 1024
-# How exactly the janitor knows when a file was last used, seconds.
-_RECENT = 3600.0
-_HIT = "hit; detail=disk"
 
 
-class DiskCache:
+class DiskCache(Reader):
     """Renditions, records and originals below one directory; see layout.py.
 
     Any number of threads and processes may use one directory. `prepare` makes it.
+
+    bounds   what it may hold. What has no room is not kept, until the janitor has made some
+    janitor  who makes room
     """
 
-    tier: Tier = "disk"
     among: Where = "host"
 
-    def __init__(self, directory: str, *, metrics: Metrics | None = None) -> None:
-        self.layout = Layout(directory)
-        self._files = Files(self.layout)
-        self._breaker = Breaker(f"the disk cache {directory}", 0, self.tier, metrics or Metrics())
+    def __init__(
+        self, directory: str, bounds: Space = NOTHING, *, metrics: Metrics | None = None
+    ) -> None:
+        metrics = metrics or Metrics()
+        breaker = Breaker(f"the disk cache {directory}", 0, self.tier, metrics)
+        super().__init__(Layout(directory), breaker)
+        self._usage = Usage(self.layout, bounds)
+        self._files = Files(self.layout, self._usage)
+        self.janitor = Janitor(self.layout, self._files, self._usage, metrics)
         # Among whom its locks hold.
         self.host = ""
 
@@ -60,71 +62,6 @@ class DiskCache:
         self.layout.make()
         self.host = self._host()
         self._files.remove_strays()
-
-    # -- reading ---------------------------------------------------------------------------
-
-    def get(
-        self, request: ImageRequest, record: SourceRecord | None, *, public: bool
-    ) -> Rendition | None:
-        """The rendition. Four system calls: open, fstat, read, close.
-
-        `record` is not looked at: nothing is kept here that is not of the record in this tree.
-        """
-        path = self.layout.variant(request, public)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self._failed(error)
-            return None
-        try:
-            status = os.fstat(fd)
-            if time.time() - status.st_atime > _RECENT:
-                _touch(fd, status)
-            size, modified = status.st_size, int(status.st_mtime)
-            below = path[len(self.layout.directory) + 1 :]
-            if size > _LARGE:
-                file, fd = os.fdopen(fd, "rb", 0), -1
-                return Rendition(
-                    b"", request.format, modified, _HIT,
-                    immutable=public, path=below, file=file, size=size,
-                )  # fmt: skip
-            body = os.read(fd, size)
-        except OSError as error:
-            self._failed(error)
-            return None
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        if len(body) != size or not body:
-            return None
-        return Rendition(body, request.format, modified, _HIT, immutable=public, path=below)
-
-    def record(self, source: str) -> Record | None:
-        """One `stat` when this process has read the record before."""
-        path = self.layout.record(source)
-        try:
-            status = os.stat(path)
-            # The file is replaced, never changed, so its identity stands for what is in it.
-            return _read(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self._failed(error)
-            return None
-
-    def original(self, record: SourceRecord) -> bytes | None:
-        """The bytes that the record was made from, if they are kept."""
-        try:
-            with open(self.layout.original(record.version), "rb") as file:
-                body = file.read(record.size + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self._failed(error)
-            return None
-        return body if len(body) == record.size else None
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -139,9 +76,9 @@ class DiskCache:
                     self._remove_variants(source, standing)
                 if record != standing:
                     fresh_until = int(record.fresh_until * 1e9)
-                    # Not synced: a record that a power cut empties is read as no record.
-                    with self._files.written(record.to_json(), fresh_until, sync=False) as tmp:
-                        rename(tmp, self.layout.record(source))
+                    self._put_small(self.layout.record(source), record.to_json(), fresh_until)
+        except CacheFull:
+            return record
         except OSError as error:
             self._failed(error)
         else:
@@ -153,14 +90,17 @@ class DiskCache:
     ) -> bool:
         path = self.layout.variant(request, public)
         try:
-            mtime_ns = rendition.modified * 10**9
+            need = self._files.need(path, len(rendition.body))
             with (
-                self._files.written(rendition.body, mtime_ns) as tmp,
+                self._usage.room(need) as room,
+                self._files.written(rendition.body, rendition.modified * 10**9) as tmp,
                 self._locked(request.source),
             ):
                 if not record.same_source(self._standing(request.source)):
                     return False
-                rename(tmp, path)
+                self._files.put(tmp, path, room)
+        except CacheFull:
+            return False
         except OSError as error:
             self._failed(error)
             return False
@@ -171,30 +111,51 @@ class DiskCache:
         path = self.layout.original(record.version)
         try:
             if not os.path.exists(path):
-                with self._files.written(body, time.time_ns()) as tmp:
-                    rename(tmp, path)
+                need = self._files.need(path, len(body))
+                with (
+                    self._usage.room(need) as room,
+                    self._files.written(body, time.time_ns()) as tmp,
+                    self._locked(record.version),
+                ):
+                    self._files.put(tmp, path, room)
+        except CacheFull:
+            return
         except OSError as error:
             self._failed(error)
+
+    def purged_at(self, source: str) -> float:
+        last = 0.0
+        for mark in self.layout.marks(source):
+            with suppress(OSError):  # there is none, or the disk fails and keeps nothing
+                last = max(last, os.stat(mark).st_mtime)
+        return last
 
     def purge(self, scope: Scope) -> Removed:
         """All at once, however much it is: the trees are moved out of sight under the lock of
         every source, and then removed."""
-        layout = self.layout
+        layout, aside = self.layout, list[str | None]()
         try:
-            with self._locked(None, _PURGE_SECONDS):
-                if scope.kind == "source":
-                    aside = self._set_source_aside(scope.text)
-                else:
-                    aside = [self._files.set_aside(path) for path in self._trees(scope)]
-                self._mark_purged(scope)
-            return self._remove_aside([path for path in aside if path])
+            try:
+                with self._locked(None, _PURGE_SECONDS):
+                    if scope.kind == "source":
+                        aside = self._set_source_aside(scope.text)
+                    else:
+                        aside = [self._files.set_aside(path) for path in self._trees(scope)]
+                    self._mark_purged(scope)
+            finally:  # on a full disk there is no room for the mark, until this is done
+                removed = self._remove_aside(scope, [path for path in aside if path])
+            return removed
         except OSError as error:
-            if error.errno in _NAME_ERRORS:
+            if error.errno in NAME_ERRORS:
                 return Removed()  # nothing can be there
             self._failed(error)
             raise PurgeFailed(
                 f"the disk cache {layout.directory}: {error.strerror or error}"
             ) from error
+
+    def inventory(self, progress: Callable[[int], None]) -> Inventory:
+        """What is there. Raises OSError."""
+        return take(self.layout, self._usage.bounds, self._usage.read(), progress)
 
     # -- locks -----------------------------------------------------------------------------
 
@@ -203,7 +164,7 @@ class DiskCache:
         """A lease among the processes of this host; a failing disk grants all."""
         fd, hold = -1, Hold.AT_ONCE
         try:
-            fd = self._files.create(f"{self.layout.locks}/work", os.O_RDWR, 0o600)
+            fd = self.layout.create(f"{self.layout.locks}/work", os.O_RDWR, 0o600)
             hold = acquire(fd, key, patience)
         except OSError as error:
             self._failed(error)
@@ -213,23 +174,18 @@ class DiskCache:
             if fd >= 0:
                 os.close(fd)
 
-    @contextmanager
-    def _locked(self, source: str | None, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+    def _locked(
+        self, source: str | None, seconds: float | None = None
+    ) -> AbstractContextManager[None]:
         """Hold the lock of a source, or of all if it is None."""
-        fd = self._files.create(f"{self.layout.locks}/records", os.O_RDWR, 0o600)
-        try:
-            if acquire(fd, source, Deadline(seconds)) is Hold.NOT:
-                # Its holder is stopped: better not to keep this.
-                raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
-            yield
-        finally:
-            os.close(fd)
+        return self._files.locked(source, _LOCK_SECONDS if seconds is None else seconds)
 
     def _host(self) -> str:
         path = f"{self.layout.locks}/host"
-        with suppress(FileExistsError), self._files.written(
-            secrets.token_hex(8).encode(), time.time_ns()
-        ) as tmp:
+        with (
+            suppress(FileExistsError),
+            self._files.written(secrets.token_hex(8).encode(), time.time_ns()) as tmp,
+        ):
             os.link(tmp, path)
         return Path(path).read_text("ascii", "replace")
 
@@ -258,8 +214,19 @@ class DiskCache:
 
     def _mark_purged(self, scope: Scope) -> None:
         folder = os.path.join(self.layout.private, scope.text).rstrip("/")
-        with self._files.written(b"", time.time_ns(), sync=False) as tmp:
-            rename(tmp, f"{folder}/{PURGED}")
+        self._put_small(f"{folder}/{PURGED}", b"", time.time_ns(), forced=True)
+
+    def _put_small(self, path: str, body: bytes, mtime_ns: int, *, forced: bool = False) -> None:
+        """Write one of our own files, which replaces one like it at no cost. Raises CacheFull.
+
+        Not synced: a record that a power cut empties is read as no record.
+        """
+        need = self._files.need(path, len(body))
+        with (
+            self._usage.room(need, forced=forced or os.path.exists(path)) as room,
+            self._files.written(body, mtime_ns, sync=False) as tmp,
+        ):
+            self._files.put(tmp, path, room)
 
     def _trees(self, scope: Scope) -> list[str]:
         """What has all of a folder, or of the cache. The outermost folders stay: somebody may
@@ -271,36 +238,53 @@ class DiskCache:
             entry.path
             for tree in (layout.public, layout.private, layout.sources)
             for entry in os.scandir(tree)
+            if entry.name != PURGED  # which the new mark replaces
         ]
 
     def _set_source_aside(self, source: str) -> list[str | None]:
-        standing = self._standing(source)
-        # The record first: without it nothing private is served.
-        paths = [self.layout.record(source)]
+        standing, paths = self._standing(source), []
+        # The record first: without it nothing private is served. It is not counted.
+        with self._usage.removing() as freed:
+            self._files.unlink(self.layout.record(source), freed)
         if isinstance(standing, SourceRecord):
             paths.append(self.layout.original(standing.version))
         paths += self._variants(source, self.layout.private, self.layout.public)
         return [self._files.set_aside(path) for path in paths]
 
-    def _remove_aside(self, paths: list[str]) -> Removed:
-        removed = Removed()
-        for path in paths:
-            removed = removed.plus(remove(path))
-        return removed
+    def _remove_aside(self, scope: Scope, paths: list[str]) -> Removed:
+        if scope.kind == "folder":
+            originals = map(self._files.set_aside, self._originals(paths))
+            paths += [path for path in originals if path]
+        return self._files.remove_aside(paths)
+
+    def _originals(self, trees: list[str]) -> list[str]:
+        """Where the bytes lie of all sources in trees that were set aside. Another source of the
+        same bytes loses them as well, and is fetched again."""
+        found: list[str] = []
+        for tree in trees:
+            for folder, _, files in os.walk(tree):
+                record = None
+                if RECORD in files:
+                    with suppress(FileNotFoundError):  # somebody removes what is set aside
+                        record = read_record(Path(folder, RECORD).read_bytes())
+                if isinstance(record, SourceRecord):
+                    found.append(self.layout.original(record.version))
+        return found
 
     def _remove_variants(self, source: str, standing: Record | None) -> None:
         """Remove what was made under `standing`, public renditions included.
 
         Where no record stands, public renditions may be of any version, as their URLs allow.
         """
-        trees = [self.layout.private]
+        trees, paths = [self.layout.private], []
         if isinstance(standing, SourceRecord):
-            with suppress(FileNotFoundError):
-                os.unlink(self.layout.original(standing.version))
+            paths.append(self.layout.original(standing.version))
             trees.append(self.layout.public)
-        for path in self._variants(source, *trees):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        paths += self._variants(source, *trees)
+        if paths:
+            with self._usage.removing() as freed:
+                for path in paths:
+                    self._files.unlink(path, freed)
 
     def _variants(self, source: str, *trees: str) -> list[str]:
         found: list[str] = []
@@ -315,19 +299,3 @@ class DiskCache:
                     if entry.name not in (RECORD, PURGED) and entry.is_file(follow_symlinks=False)
                 ]
         return found
-
-    def _failed(self, error: OSError) -> None:
-        if error.errno not in _NAME_ERRORS:
-            self._breaker.failed(error)
-
-
-def _touch(fd: int, status: os.stat_result) -> None:
-    """Note a use. The kernel does so once a day at best (relatime), or not at all (noatime)."""
-    with suppress(OSError):  # a file of another user, a file system that is read-only
-        os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
-
-
-@lru_cache(maxsize=16_384)
-def _read(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
-    with open(path, "rb") as file:
-        return read_record(file.read())

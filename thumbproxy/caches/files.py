@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import secrets
 import socket
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from thumbproxy.caches.base import Removed
 from thumbproxy.caches.layout import Layout
+from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.usage import FOLDER, Freed, Room, Space, Usage, space
+from thumbproxy.caches.walk import Found, Shelf, walk
+from thumbproxy.concurrency import Hold
+from thumbproxy.limits import Deadline
 
-# A file system gives space in blocks; a file of one byte takes one, too.
-BLOCK = 4096
 _STRAY_SECONDS = 600.0
+# In tmp/: what was moved there to be removed, and is counted until it is.
+ASIDE = ".aside"
+# Directories after which what they freed is given back.
+_BATCH = 256
 
 
 class Files:
-    """Writes and removes files of one cache directory."""
+    """Writes and removes files of one cache directory. usage: where they are counted."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, usage: Usage | None = None) -> None:
         self._layout = layout
+        self._usage = usage or Usage(layout)
         self._host = socket.gethostname()
         # Containers can have equal names and process ids.
         self._instance = secrets.token_hex(4)
         self._serial = itertools.count()
 
+    # -- writing ---------------------------------------------------------------------------
+
+    def need(self, path: str, size: int) -> Space:
+        """What a file of `size` bytes at `path` takes, with directories that are not there yet."""
+        need = space(size)
+        while not os.path.isdir(path := os.path.dirname(path)):
+            need = need.plus(FOLDER)
+        return need
+
     @contextmanager
     def written(self, body: bytes, mtime_ns: int, *, sync: bool = True) -> Iterator[str]:
         """A whole new file in tmp/, to be renamed by the caller; removed if it is not."""
         path = self.temporary()
-        fd = self.create(path, os.O_WRONLY | os.O_EXCL, 0o644)
+        fd = self._layout.create(path, os.O_WRONLY | os.O_EXCL, 0o644)
         try:
             try:
                 written = os.write(fd, body)
@@ -48,77 +67,149 @@ class Files:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def create(self, path: str, flags: int, mode: int) -> int:
-        flags |= os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, mode)
-        except FileNotFoundError:  # somebody emptied the cache directory under us
-            self._layout.make()
-            return os.open(path, flags, mode)
+    def put(self, tmp: str, path: str, room: Room) -> None:
+        """Rename a file to its place, and say so. The caller holds the lock of that place."""
+        replaced = Space()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            replaced = space(os.lstat(path).st_size)
+        size = os.lstat(tmp).st_size
+        made = rename(tmp, path)
+        room.kept = space(size).plus(Space(made * FOLDER.bytes, made * FOLDER.files))
+        room.replaced = replaced
 
     def temporary(self) -> str:
         """A name in tmp/ that tells whose it is."""
         name = f"{self._host}-{os.getpid()}-{self._instance}.{next(self._serial)}"
         return f"{self._layout.tmp}/{name}"
 
+    @contextmanager
+    def locked(self, source: str | None, seconds: float) -> Iterator[None]:
+        """Hold the lock of a source, or of all if it is None. Raises OSError."""
+        fd = self._layout.create(f"{self._layout.locks}/records", os.O_RDWR, 0o600)
+        try:
+            if acquire(fd, source, Deadline(seconds)) is Hold.NOT:
+                # Its holder is stopped: better not to keep this.
+                raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
+            yield
+        finally:
+            os.close(fd)
+
+    # -- removing --------------------------------------------------------------------------
+
+    def unlink(self, path: str, freed: Freed) -> None:
+        """Remove a file if it is there; the caller holds the lock of its place."""
+        with suppress(FileNotFoundError):
+            size = os.lstat(path).st_size
+            os.unlink(path)
+            freed.add(space(size))
+
     def set_aside(self, path: str) -> str | None:
         """Move a file or a tree to tmp/, and so out of everyone's sight, at once."""
-        aside = self.temporary()
+        aside = self.temporary() + ASIDE
         try:
             os.rename(path, aside)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return aside
 
+    def remove_aside(self, paths: Iterable[str]) -> Removed:
+        """Remove what was set aside, whoever else may be removing it. Raises OSError.
+
+        Counted are the files; what begins with a dot is ours and no picture.
+        """
+        removed = Removed()
+        for path in paths:
+            shelves = _shelves(path)
+            while batch := list(itertools.islice(shelves, _BATCH)):
+                with self._usage.removing() as freed:
+                    for shelf in batch:
+                        removed = removed.plus(_clear(shelf, freed))
+        return removed
+
     def remove_strays(self) -> None:
-        """Remove from tmp/ what killed processes left there."""
-        for entry in os.scandir(self._layout.tmp):
+        """Remove from tmp/ what killed processes left there. Raises OSError."""
+        with os.scandir(self._layout.tmp) as entries:
+            strays = [entry.path for entry in entries if self._stray(entry)]
+        for path in strays:
             with suppress(OSError):
-                if self._stray(entry):
-                    remove(entry.path)
+                if path.endswith(ASIDE):
+                    self.remove_aside([path])
+                else:
+                    os.unlink(path)
 
     def _stray(self, entry: os.DirEntry[str]) -> bool:
         """Whether nobody writes this file any more: its process is gone, or it is old."""
         host, _, rest = entry.name.rpartition("-")[0].rpartition("-")
         if host == self._host and rest.isdigit() and not os.path.exists(f"/proc/{rest}"):
             return True
-        return time.time() - entry.stat(follow_symlinks=False).st_ctime > _STRAY_SECONDS
+        with suppress(FileNotFoundError):
+            return time.time() - entry.stat(follow_symlinks=False).st_ctime > _STRAY_SECONDS
+        return False
 
 
-def rename(tmp: str, path: str) -> None:
-    """Rename into a directory that may not be there yet, or be removed under us as empty."""
-    for last_try in (False, False, True):
-        try:
-            os.rename(tmp, path)
-        except FileNotFoundError:
-            if last_try:
-                raise
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        else:
-            return
+def rename(tmp: str, path: str) -> int:
+    """Rename into a directory that may not be there yet, or be removed under us as empty.
 
-
-def space(size: int) -> int:
-    """Bytes that a file of `size` bytes takes on a disk."""
-    return -(-size // BLOCK) * BLOCK
-
-
-def remove(path: str) -> Removed:
-    """Remove a file or a tree, whoever else may be removing parts of it. Raises OSError.
-
-    Counted are the files; what begins with a dot is ours and no picture.
+    How many directories were made for it; none stays if it fails. Raises OSError.
     """
+    made: list[str] = []
     try:
-        if not os.path.isdir(path) or os.path.islink(path):
-            size = os.lstat(path).st_size
+        for _ in range(3):
+            with suppress(FileNotFoundError):
+                os.rename(tmp, path)
+                return len(made)
+            with suppress(FileNotFoundError):
+                _make(os.path.dirname(path), made)
+        os.rename(tmp, path)
+    except OSError:
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(folder)
+        raise
+    return len(made)
+
+
+def _make(folder: str, made: list[str]) -> None:
+    """Make a directory and those above it; append those that were not there."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+        else:
+            made.append(folder)
+
+
+def _shelves(path: str) -> Iterator[Shelf]:
+    """What there is at `path`, a file or a tree."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return iter(())
+    if stat.S_ISDIR(status.st_mode):
+        return walk(path)
+    found = Found(path, status.st_size, status.st_atime, status.st_mtime)
+    return iter([Shelf("", files=[found])])
+
+
+def _clear(shelf: Shelf, freed: Freed) -> Removed:
+    removed = Removed()
+    for found in shelf.files:
+        with suppress(FileNotFoundError):
+            os.unlink(found.path)
+            freed.add(space(found.size))
+            if not found.name.startswith("."):
+                removed = removed.plus(Removed(1, found.size))
+    for path in shelf.others:
+        with suppress(FileNotFoundError):
             os.unlink(path)
-            counts = not os.path.basename(path).startswith(".")
-            return Removed(1, size) if counts else Removed()
-        removed = Removed()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                removed = removed.plus(remove(entry.path))
-        os.rmdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return Removed()
+    for folder in shelf.folders:
+        with suppress(FileNotFoundError):
+            os.rmdir(folder)
+            freed.add(FOLDER)
     return removed

@@ -1,12 +1,12 @@
 """Where things lie in a cache directory.
 
-    public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
-    private/<source>/<the same, or without signature for URLs that expire>
-    private/<source>/.source                         the source's record; mtime is fresh-until
-    private/<folder>/.purged                         purged at its mtime: nothing older is kept
-    sources/<hh>/<version>                           the original bytes, by their hash
-    tmp/                                             files that are being written, or removed
-    locks/                                           files whose bytes are locked
+public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
+private/<source>/<the same, or without signature for URLs that expire>
+private/<source>/.source                         the source's record; mtime is fresh-until
+private/<folder>/.purged                         purged at its mtime: nothing older is kept
+sources/<hh>/<version>                           the original bytes, by their hash
+tmp/                                             files that are being written, or removed
+locks/                                           files whose bytes are locked, and `usage`
 """
 
 from __future__ import annotations
@@ -39,6 +39,15 @@ class Layout:
         for directory in (self.private, self.sources, self.tmp, self.locks):
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, 0o700)
+
+    def create(self, path: str, flags: int, mode: int) -> int:
+        """A descriptor of a file in tmp/ or locks/, made if need be. Raises OSError."""
+        flags |= os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, mode)
+        except FileNotFoundError:  # somebody emptied the cache directory under us
+            self.make()
+            return os.open(path, flags, mode)
 
     def variant(self, request: ImageRequest, public: bool) -> str:
         tree = self.public if public else self.private

@@ -149,6 +149,10 @@ class MemcachedCache:
 
         return self._ask(store, False)
 
+    def purged_at(self, source: str) -> float:
+        """By the log as it was read last, which is with each record."""
+        return self._log[1].purged_at(source) if self._log else 0.0
+
     def purge(self, scope: Scope) -> Removed:
         """What memcached has is not removed, but no longer counts. All other hosts see it in the
         log of purges, and purge themselves."""
@@ -180,7 +184,7 @@ class MemcachedCache:
         return self._ask(exchange, None)
 
     def _read_log(self, client: pylibmc.Client) -> PurgeLog:
-        return self._known_log(client.get(self._log_key.hex()), client)
+        return self._known_log(_found(client, self._log_key), client)
 
     def _known_log(self, value: Any, client: pylibmc.Client) -> PurgeLog:
         """The log in `value`. Where there is none, what this process knows is put there; nobody
@@ -220,8 +224,10 @@ class MemcachedCache:
         """A lease among hosts; a failing memcached grants all."""
         name = self._key("lease", key)
         value = self._frame(name, self._holder())
-        hold, pause = Hold.AT_ONCE, _SHORTEST_PAUSE
-        while not self._ask(lambda client: self._leased(name, value, client), True):
+        hold, pause, leased = Hold.AT_ONCE, _SHORTEST_PAUSE, None
+        while (
+            leased := self._ask(lambda client: self._leased(name, value, client), None)
+        ) is False:
             if patience.passed:
                 yield Hold.NOT
                 return
@@ -231,7 +237,8 @@ class MemcachedCache:
         try:
             yield hold
         finally:
-            self._ask(lambda client: self._returned(name, value, client), False)
+            if leased:  # though memcached may just have failed: others wait for this
+                self._ask(lambda client: self._returned(name, value, client), False, urgent=True)
 
     def _holder(self) -> bytes:
         return (self._host or f"{self._process}-{os.getpid()}").encode()
@@ -239,8 +246,12 @@ class MemcachedCache:
     def _leased(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
         if client.add(name.hex(), value, time=self._lease_seconds):
             return True
+        found = _found(client, name)
+        if found is not None and self._unframe(name, found) is None:
+            # Nobody's who works with us, and it may stay for ever.
+            return bool(client.set(name.hex(), value, time=self._lease_seconds))
         # Of ours one holds it at a time, and that is who asks: the one before has died.
-        return bool(client.get(name.hex()) == value)
+        return bool(found == value)
 
     def _returned(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
         return client.get(name.hex()) == value and bool(client.delete(name.hex()))
@@ -287,9 +298,12 @@ class MemcachedCache:
         epoch = self._log[1].epoch if self._log else ""
         return self._frame(key, b"%s\n%s" % (epoch.encode(), record.to_json()))
 
-    def _ask(self, question: Callable[[pylibmc.Client], T], otherwise: T) -> T:
-        """The answer, or `otherwise` when memcached fails or has just failed."""
-        if self._breaker.open:
+    def _ask(
+        self, question: Callable[[pylibmc.Client], T], otherwise: T, *, urgent: bool = False
+    ) -> T:
+        """The answer, or `otherwise` when memcached fails or, unless it is urgent, has just
+        failed."""
+        if self._breaker.open and not urgent:
             return otherwise
         try:
             answer = question(self._client())
@@ -325,8 +339,15 @@ class _BytesClient(pylibmc.Client):  # type: ignore[misc]
     def serialize(self, value: bytes) -> tuple[bytes, int]:
         return value, 0
 
-    def deserialize(self, value: bytes, flags: int) -> bytes | None:
-        return None if flags else value
+    def deserialize(self, value: bytes, flags: int) -> bytes:
+        # What has flags is not ours. It is no value, but it is there: `add` would fail for ever.
+        return b"" if flags else value
+
+
+def _found(client: pylibmc.Client, key: bytes) -> bytes | None:
+    """A value, or None if there is none. To `get`, one of no bytes is none; but `add` finds it."""
+    found: bytes | None = client.get_multi([key.hex()]).get(key.hex())
+    return found
 
 
 def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:

@@ -35,9 +35,7 @@ class PurgeLog:
              heard of them must purge everything
     """
 
-    def __init__(
-        self, epoch: str, purges: Iterable[Purge] = (), *, dropped: float = 0.0
-    ) -> None:
+    def __init__(self, epoch: str, purges: Iterable[Purge] = (), *, dropped: float = 0.0) -> None:
         self.epoch = epoch
         self.dropped = dropped
         self.purges = {purge.id: purge for purge in sorted(purges, key=lambda purge: purge.at)}

@@ -1,0 +1,445 @@
+"""Caches that fail: whatever becomes of memcached and of the disk, right pictures are served."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pylibmc
+import pytest
+import servers
+from origin import Gallery, is_close, jpeg, opened
+from pictures import encoded
+from PIL import Image
+from test_herd import Herd, Work, serving, until, work
+
+from thumbproxy import Thumbnails, ThumbProxy
+from thumbproxy.caches.memcached import MemcachedCache
+from thumbproxy.concurrency import Hold
+from thumbproxy.limits import Deadline
+
+THUMBS = Thumbnails([servers.KEY])
+TEAL, RED = (0, 128, 128), (255, 0, 0)
+NAMESPACE = "faults"
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Gallery:
+    return Gallery(**{"a.jpg": jpeg(120, 80), "b.jpg": jpeg(120, 80, "red")})
+
+
+@pytest.fixture(scope="module")
+def origin(gallery: Gallery) -> Iterator[servers.Server]:
+    with servers.wsgi(gallery) as server:
+        yield server
+
+
+def check(server: servers.Server, width: int, **options: Any) -> servers.Reply:
+    """Ask for two pictures and see that they are the right ones; the second of them."""
+    for source, color in (("a.jpg", TEAL), ("b.jpg", RED)):
+        reply = server.ask(THUMBS.url(source, width=width, format="jpg", **options))
+        assert reply.status == 200, reply.body
+        assert opened(reply.body).width == width
+        assert is_close(opened(reply.body), color)
+    return reply
+
+
+# -- memcached -----------------------------------------------------------------------------
+
+
+def stats(port: int) -> dict[str, str]:
+    with socket.create_connection((servers.HOST, port), 5) as connection:
+        connection.sendall(b"stats\r\n")
+        lines = connection.makefile("rb")
+        found = iter(lambda: lines.readline().decode().split(), ["END"])
+        return {name: value for _, name, value in found}
+
+
+def stored(port: int) -> int:
+    return int(stats(port)["cmd_set"])
+
+
+def sharing(port: int, **environ: Any) -> dict[str, Any]:
+    return {"memcached": f"127.0.0.1:{port}", "memcached_namespace": NAMESPACE, "workers": 2,
+            **environ}  # fmt: skip
+
+
+def widths() -> Iterator[int]:
+    """Sizes that nobody has asked for, so that all tiers are asked."""
+    return iter(range(5, 120))
+
+
+def test_memcached_may_stop_and_go_on(origin: servers.Server, tmp_path: Path) -> None:
+    """One short stall for each process and second, and no error; and back it is."""
+    new, times = widths(), []
+    with (
+        servers.memcached() as server,
+        serving(origin, tmp_path / "cache", **sharing(server.port)) as site,
+    ):
+        assert server.process
+        check(site, next(new))
+        servers.freeze(server.process.pid)
+        try:
+            for width in list(new)[:60]:
+                began = time.monotonic()
+                reply = site.ask(THUMBS.url("a.jpg", width=width, format="jpg"))
+                times.append(time.monotonic() - began)
+                assert (reply.status, opened(reply.body).width) == (200, width)
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+        # Each asks memcached half a dozen times.
+        slow = [seconds for seconds in times if seconds > 0.045]
+        assert len(slow) < 25
+        assert sum(times) < 60 * 0.2
+        before, went_on = stored(server.port), time.monotonic()
+        new = widths()
+        until(lambda: check(site, next(new), version="x") and stored(server.port) > before)
+        assert time.monotonic() - went_on < 3
+
+
+def test_memcached_may_come_late_die_and_come_again(origin: servers.Server, tmp_path: Path) -> None:
+    new, port = widths(), servers.free_port()
+    with serving(origin, tmp_path / "cache", **sharing(port)) as site:
+        check(site, next(new))
+        for _ in range(2):
+            with servers.memcached(port) as server:
+                until(lambda: check(site, next(new)) and stored(port) > 0)
+                assert server.process
+                server.process.kill()
+                check(site, next(new))
+                server.process.wait()
+            check(site, next(new))
+
+
+@pytest.mark.parametrize("full", ["evicts", "refuses"])
+def test_memcached_may_be_full(origin: servers.Server, tmp_path: Path, full: str) -> None:
+    gallery = Gallery(**{
+        f"{number}.png": encoded(Image.effect_noise((160, 160), 90), "PNG") for number in range(6)
+    })  # fmt: skip
+    port, program = servers.free_port(), shutil.which("memcached", path="/usr/bin:/usr/local/bin")
+    assert program
+    command = [program, "-l", servers.HOST, "-p", str(port), "-U", "0", "-m", "1", "-I", "512k",
+               "-u", "nobody"]  # fmt: skip
+    with (
+        servers.wsgi(gallery) as noise,
+        servers.running([*command, *(["-M"] if full == "refuses" else [])], port),
+        serving(noise, tmp_path / "one", **sharing(port)) as one,
+        serving(noise, tmp_path / "two", **sharing(port)) as two,
+    ):
+        paths = [
+            THUMBS.url(f"{number}.png", width=width, format="png")
+            for width in range(140, 160) for number in range(6)
+        ]  # fmt: skip
+        for path in paths:
+            replies = [host.ask(path) for host in (one, two)]
+            assert [reply.status for reply in replies] == [200, 200]
+            assert replies[0].body == replies[1].body
+            opened(replies[0].body)
+        told = stats(port)
+        assert int(told["evictions"]) > 0 or int(told["curr_items"]) < len(paths)
+
+
+def keys_of(port: int) -> list[str]:
+    with socket.create_connection((servers.HOST, port), 5) as connection:
+        connection.sendall(b"lru_crawler metadump all\r\n")
+        lines = connection.makefile("rb")
+        found = iter(lambda: lines.readline().decode().strip(), "END")
+        return [line.split()[0].removeprefix("key=") for line in found]
+
+
+class Trap:
+    """Unpickling one of these ends the process."""
+
+    def __reduce__(self) -> object:
+        return (os._exit, (77,))
+
+
+HOSTILE: dict[str, Callable[[pylibmc.Client, list[str]], Any]] = {
+    "each other's": lambda raw, keys: [
+        raw.set(key, value)
+        for key, value in zip(keys, reversed([raw.get(key) for key in keys]), strict=True)
+    ],
+    "noise": lambda raw, keys: [raw.set(key, os.urandom(900)) for key in keys],
+    "nothing": lambda raw, keys: [raw.set(key, b"") for key in keys],
+    "cut off": lambda raw, keys: [raw.set(key, raw.get(key)[:-1]) for key in keys],
+    "pictures": lambda raw, keys: [raw.set(key, jpeg(30, 20, "blue")) for key in keys],
+    "other flags": lambda raw, keys: [
+        raw.set(key, raw.get(key), min_compress_len=1) for key in keys
+    ],
+    "pickles": lambda raw, keys: [raw.set(key, Trap()) for key in keys],
+    "numbers": lambda raw, keys: [raw.set(key, 7) for key in keys],
+}
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[servers.Server]:
+    """A memcached whose values are overwritten."""
+    with servers.memcached() as server:
+        yield server
+
+
+@pytest.mark.parametrize("values", HOSTILE)
+def test_whatever_is_in_memcached_the_pictures_are_right(
+    origin: servers.Server, victim: servers.Server, tmp_path: Path, values: str
+) -> None:
+    """And once they are overwritten in turn, they are shared again."""
+    raw = pylibmc.Client([f"127.0.0.1:{victim.port}"])
+    raw.flush_all()
+    address, served = f"127.0.0.1:{victim.port}", 0
+
+    def host() -> ThumbProxy:
+        nonlocal served
+        served += 1
+        return ThumbProxy(
+            Gallery(), keys=[servers.KEY], origin=origin.url, memcached=[address],
+            cache_dir=str(tmp_path / f"{served}"), memcached_namespace=values.replace(" ", ""),
+        )  # fmt: skip
+
+    def see(app: ThumbProxy) -> set[str]:
+        told = set()
+        for source, color in (("a.jpg", TEAL), ("b.jpg", RED)):
+            for version in (None, "1"):
+                path = THUMBS.url(source, width=30, format="jpg", version=version)
+                reply = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
+                assert reply is not None
+                assert reply.status == 200, reply.body
+                assert is_close(opened(reply.body), color)
+                told.add(dict(reply.headers)["Cache-Status"].removeprefix("thumbproxy; "))
+        return told
+
+    see(host())
+    assert "hit; detail=memcached" in see(host())
+    keys = keys_of(victim.port)
+    assert len(keys) >= 7, "records, pictures and the log of purges"
+    HOSTILE[values](raw, keys)
+    see(host())
+    assert see(host()) == {"hit; detail=memcached"}
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * 60, 7, Trap(), pickle.dumps(Trap())])
+def test_a_lease_that_is_nobodys_is_not_waited_for(
+    memcached: servers.Server, tmp_path: Path, value: Any
+) -> None:
+    address = f"127.0.0.1:{memcached.port}"
+    one, two = (
+        MemcachedCache([address], secret="tests", namespace=str(tmp_path), host=host)
+        for host in ("one", "two")
+    )
+    pylibmc.Client([address]).set(one._key("lease", "work").hex(), value)
+    with one.hold("work", Deadline(5)) as hold:
+        assert hold is Hold.AT_ONCE
+        with two.hold("work", Deadline(0.05)) as other:
+            assert other is Hold.NOT
+    with two.hold("work", Deadline(5)) as other:
+        assert other is Hold.AT_ONCE
+
+
+def test_a_lease_is_given_back_though_memcached_failed_meanwhile(tmp_path: Path) -> None:
+    """Else all other hosts would wait until its time is over."""
+    with servers.memcached() as server:
+        assert server.process
+        one, two = (
+            MemcachedCache([f"127.0.0.1:{server.port}"], secret="tests", host=host)
+            for host in ("one", "two")
+        )
+        with one.hold("work", Deadline(5)):
+            servers.freeze(server.process.pid)
+            assert one.record("a.jpg") is None
+            os.kill(server.process.pid, signal.SIGCONT)
+            until(lambda: stored(server.port) > 0)
+        began = time.monotonic()
+        with two.hold("work", Deadline(5)) as hold:
+            assert hold is not Hold.NOT
+        assert time.monotonic() - began < 2
+
+
+@pytest.fixture(
+    params=[b"", b"ERROR\r\n", b"SERVER_ERROR out of memory storing object\r\n", b"\0\xff" * 99,
+            b"VALUE x 0 5\r\nhello\r\nEND\r\n", b"VALUE x 0 999999999\r\n", b"END\r\n",
+            b"STORED\r\n"],
+    ids=["hangs up", "errors", "no memory", "noise", "another key", "endless", "empty", "lies"],
+)  # fmt: skip
+def impostor(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Something that listens and is no memcached: it says the same to whatever it hears."""
+    listener = socket.create_server((servers.HOST, 0))
+    connections: list[socket.socket] = []
+
+    def talk(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while connection.recv(65536) and request.param:
+                connection.sendall(request.param)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connections.append(listener.accept()[0])
+                threads.append(threading.Thread(target=talk, args=connections[-1:], daemon=True))
+                threads[-1].start()
+
+    threads = [threading.Thread(target=accept, daemon=True)]
+    threads[0].start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(10)
+
+
+def test_what_is_no_memcached_is_none(
+    origin: servers.Server, impostor: int, tmp_path: Path
+) -> None:
+    app = ThumbProxy(Gallery(), keys=[servers.KEY], origin=origin.url, cache_dir=str(tmp_path),
+                     memcached=[f"127.0.0.1:{impostor}"])  # fmt: skip
+    began = time.monotonic()
+    for width in (30, 31, 30, 31):
+        path = THUMBS.url("a.jpg", width=width, format="jpg")
+        reply = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
+        assert reply is not None
+        assert (reply.status, opened(reply.body).width) == (200, width)
+    assert time.monotonic() - began < 5
+
+
+# -- the disk ------------------------------------------------------------------------------
+
+
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A tmpfs with the given options, for those who may mount one."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+
+    def mounted(options: str) -> Path:
+        try:
+            mount("-t", "tmpfs", "-o", options, "none", str(folder))
+        except OSError as error:
+            pytest.skip(f"only who may mount file systems can see how full ones are borne: {error}")
+        return folder
+
+    yield mounted
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def check_kept_again(site: servers.Server, **options: Any) -> None:
+    """New pictures are, within the time that it takes to ask for them twice."""
+    new = iter(range(60, 120))
+    until(lambda: "hit; detail=disk" in check_twice(site, next(new), **options)["Cache-Status"])
+
+
+def check_twice(site: servers.Server, width: int, **options: Any) -> servers.Reply:
+    check(site, width, **options)
+    return check(site, width, **options)
+
+
+def check_whole(cache: Path) -> None:
+    """All that is kept are whole pictures."""
+    for tree in ("public", "private"):
+        for path in (cache / tree).rglob("*.jpg"):
+            if path.is_file():
+                opened(path.read_bytes())
+    assert list((cache / "tmp").iterdir()) == []
+
+
+def test_a_full_disk_keeps_nothing_and_harms_nobody(
+    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    disk = mounted("size=1m")
+    with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:
+        assert "hit; detail=disk" in check_twice(site, 10)["Cache-Status"]
+        filler = fill(disk)
+        for width in range(20, 40):
+            check(site, width)
+            check(site, width, version="1")
+        assert "hit; detail=disk" in check(site, 10)["Cache-Status"], "what there is, is served"
+        herd = Herd([site], [THUMBS.url("a.jpg", width=41, format="jpg")] * 40).replies()
+        assert [reply.status for reply in herd] == [200] * 40
+        check_whole(disk / "cache")
+        filler.unlink()
+        check_kept_again(site)
+        check_kept_again(site, version="1")
+        check_whole(disk / "cache")
+
+
+def test_a_disk_that_became_read_only_is_read(
+    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    disk = mounted("size=4m")
+    with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:
+        check(site, 10)
+
+        def remounted(mode: str) -> bool:
+            with contextlib.suppress(OSError):  # busy while something is written
+                mount("-o", f"remount,{mode}", str(disk))
+                return True
+            return False
+
+        until(lambda: remounted("ro"))
+        for width in range(20, 40):
+            check(site, width)
+            check(site, width, version="1")
+        assert "hit; detail=disk" in check(site, 10)["Cache-Status"]
+        until(lambda: remounted("rw"))
+        check_kept_again(site)
+        check_whole(disk / "cache")
+
+
+def test_a_disk_without_inodes_keeps_what_it_can(
+    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    disk = mounted("size=4m,nr_inodes=18")
+    with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:
+        for width in range(20, 40):
+            check(site, width)
+            check(site, width, version="1")
+        check_whole(disk / "cache")
+        mount("-o", "remount,nr_inodes=5000", str(disk))
+        check_kept_again(site)
+        check_kept_again(site, version="1")
+
+
+def test_a_cache_that_is_deleted_under_a_server_fills_again(
+    origin: servers.Server, gallery: Gallery, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with serving(origin, cache, workers=4) as site:
+        for _ in range(3):
+            check(site, 10)
+            herd = Herd([site], [THUMBS.url("a.jpg", width=width, format="jpg")
+                                 for width in range(20, 50)] * 3)  # fmt: skip
+            until(lambda: shutil.rmtree(cache, ignore_errors=True) or not cache.exists())
+            assert {reply.status for reply in herd.replies()} == {200}
+            check_kept_again(site)
+        shutil.rmtree(cache)
+        asked, before = gallery.asked["/a.jpg"], work(site)
+        herd = Herd([site], [THUMBS.url("a.jpg", width=51, format="jpg")] * 100)
+        assert {reply.status for reply in herd.replies()} == {200}
+        assert gallery.asked["/a.jpg"] == asked + 1
+        assert work(site).since(before) == Work(1, 1)
+        check_whole(cache)

@@ -1,0 +1,114 @@
+"""The half of the disk tier that only reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import suppress
+from functools import lru_cache
+
+from thumbproxy.caches.base import Record, SourceRecord, read_record
+from thumbproxy.caches.breaker import Breaker
+from thumbproxy.caches.layout import Layout
+from thumbproxy.media import Rendition
+from thumbproxy.metrics import Tier
+from thumbproxy.urls import ImageRequest
+
+# The name cannot be a file's, or another source has taken it; the disk itself is well.
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
+# Larger files are sent by the kernel, and never pass through this process.
+_LARGE = 256 * 1024
+# How exactly the janitor knows when a file was last used, seconds.
+_RECENT = 3600.0
+_HIT = "hit; detail=disk"
+
+
+class Reader:
+    """Finds renditions, records and originals. What fails is a miss."""
+
+    tier: Tier = "disk"
+
+    def __init__(self, layout: Layout, breaker: Breaker) -> None:
+        self.layout = layout
+        self._breaker = breaker
+
+    def get(
+        self, request: ImageRequest, record: SourceRecord | None, *, public: bool
+    ) -> Rendition | None:
+        """The rendition. Four system calls: open, fstat, read, close.
+
+        `record` is not looked at: nothing is kept here that is not of the record in this tree.
+        """
+        path = self.layout.variant(request, public)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._failed(error)
+            return None
+        try:
+            status = os.fstat(fd)
+            _note_use(fd, status)
+            size, modified = status.st_size, int(status.st_mtime)
+            below = path[len(self.layout.directory) + 1 :]
+            if size > _LARGE:
+                file, fd = os.fdopen(fd, "rb", 0), -1
+                return Rendition(
+                    b"", request.format, modified, _HIT,
+                    immutable=public, path=below, file=file, size=size,
+                )  # fmt: skip
+            body = os.read(fd, size)
+        except OSError as error:
+            self._failed(error)
+            return None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        if len(body) != size or not body:
+            return None
+        return Rendition(body, request.format, modified, _HIT, immutable=public, path=below)
+
+    def record(self, source: str) -> Record | None:
+        """One `stat` when this process has read the record before."""
+        path = self.layout.record(source)
+        try:
+            status = os.stat(path)
+            # The file is replaced, never changed, so its identity stands for what is in it.
+            return _read(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._failed(error)
+            return None
+
+    def original(self, record: SourceRecord) -> bytes | None:
+        """The bytes that the record was made from, if they are kept."""
+        try:
+            with open(self.layout.original(record.version), "rb") as file:
+                _note_use(file.fileno(), os.fstat(file.fileno()))
+                body = file.read(record.size + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._failed(error)
+            return None
+        return body if len(body) == record.size else None
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno not in NAME_ERRORS:
+            self._breaker.failed(error)
+
+
+def _note_use(fd: int, status: os.stat_result) -> None:
+    """The kernel does so once a day at best (relatime), or not at all (noatime)."""
+    if time.time() - status.st_atime > _RECENT:
+        with suppress(OSError):  # a file of another user, a file system that is read-only
+            os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
+
+
+@lru_cache(maxsize=16_384)
+def _read(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
+    with open(path, "rb") as file:
+        return read_record(file.read())

@@ -1,0 +1,295 @@
+"""What a cache directory holds, counted as it changes, by all processes that use it.
+
+The count is a few numbers in a file, changed under a lock: about 20 microseconds, beside a write
+that waits milliseconds for the disk. It may be too high, never too low: room is taken before
+a file is written, and given back after one is gone. What killed processes took is put right when
+everything is counted anew (janitor.py).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from thumbproxy.caches.layout import Layout
+from thumbproxy.caches.locks import acquire
+from thumbproxy.concurrency import Hold
+from thumbproxy.limits import Deadline
+
+# A file system gives space in blocks; a file of one byte takes one, too.
+BLOCK = 4096
+# The share of its bounds over which a cache is trimmed, and to which.
+HIGH, LOW = 0.95, 0.9
+# While nobody knows what is there, what is added must not take it far over its bounds.
+_UNKNOWN = 0.01
+_DAY = 86_400.0
+# Whoever took room so long ago is dead or stopped.
+_TURN_SECONDS = 60
+_LOCK_SECONDS = 2.0
+
+
+class Space(NamedTuple):
+    """What files take: bytes, in whole blocks, and inodes, which directories need as well.
+
+    As a bound, 0 is none.
+    """
+
+    bytes: int = 0
+    files: int = 0
+
+    def plus(self, other: Space) -> Space:
+        return Space(self.bytes + other.bytes, self.files + other.files)
+
+    def minus(self, other: Space) -> Space:
+        """Never below 0."""
+        return Space(max(0, self.bytes - other.bytes), max(0, self.files - other.files))
+
+    def part(self, share: float) -> Space:
+        """For a bound: none stays none."""
+        return Space(*(max(1, int(number * share)) if number else 0 for number in self))
+
+    def within(self, bounds: Space) -> bool:
+        return all(not bound or number <= bound for number, bound in zip(self, bounds, strict=True))
+
+
+NOTHING = Space()
+FOLDER = Space(BLOCK, 1)
+
+
+def space(size: int) -> Space:
+    """What a file of `size` bytes takes."""
+    return Space(-(-size // BLOCK) * BLOCK, 1)
+
+
+class CacheFull(Exception):
+    """There is no room, until the janitor has made some."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What was taken for one write. Whoever writes says what came of it.
+
+    kept      what is in place now, new directories included
+    replaced  what was there in its place
+    """
+
+    taken: Space
+    count: int
+    turn: int
+    kept: Space = NOTHING
+    replaced: Space = NOTHING
+
+
+@dataclass(slots=True)
+class Freed:
+    """What was removed."""
+
+    space: Space = NOTHING
+
+    def add(self, space: Space) -> None:
+        self.space = self.space.plus(space)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The numbers in the file.
+
+    counts      how often everything was counted anew
+    counted_at  when it was last, unix seconds; 0: nobody knows what is there
+    kept        what lies in the trees
+    added       what has ever been put there, since the file was made
+    taken       what is being written, in two piles: that of this turn, and that of the one before
+    """
+
+    counts: int = 0
+    counted_at: int = 0
+    turned_at: int = 0
+    turn: int = 0
+    kept: Space = NOTHING
+    added: Space = NOTHING
+    taken: list[Space] = field(default_factory=lambda: [NOTHING, NOTHING])
+
+    @property
+    def known(self) -> bool:
+        return self.counted_at > 0
+
+    @property
+    def total(self) -> Space:
+        return self.kept.plus(self.taken[0]).plus(self.taken[1])
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to count. What was counted before a power cut may be lost."""
+        now = time.time()
+        started = now - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return not max(started, now - _DAY) < self.counted_at <= now + 1
+
+    def packed(self) -> bytes:
+        return _FORM.pack(
+            _MAGIC, self.counts, self.counted_at, self.turned_at, self.turn,
+            *self.kept, *self.added, *self.taken[0], *self.taken[1],
+        )  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Self | None:
+        """None for what is damaged."""
+        if len(data) != _FORM.size or not data.startswith(_MAGIC):
+            return None
+        numbers = _FORM.unpack(data)[1:]
+        counts, counted_at, turned_at, turn = numbers[:4]
+        if min(numbers) < 0 or turn > 1:
+            return None
+        kept, added, *taken = (Space(*numbers[i : i + 2]) for i in range(4, 12, 2))
+        return cls(counts, counted_at, turned_at, turn, kept, added, taken)
+
+
+_MAGIC = b"tp-use-1"
+_FORM = struct.Struct("<8s12q")
+
+
+class Usage:
+    """The count of one cache directory, and its bounds.
+
+    alarm  called when the cache is nearly full, or should be counted anew
+    """
+
+    def __init__(self, layout: Layout, bounds: Space = NOTHING) -> None:
+        self.bounds = bounds
+        self.alarm: Callable[[], None] = _nobody
+        self._layout = layout
+        self.path = f"{layout.locks}/usage"
+        self._threads = os.getpid(), threading.Lock()
+
+    @contextmanager
+    def room(self, need: Space, *, forced: bool = False) -> Iterator[Room]:
+        """Room for one write, which says in `Room` what has become of it.
+
+        forced  what replaces something of its size needs no room
+        Raises CacheFull, OSError.
+        """
+        room = self._take(need, forced)
+        try:
+            yield room
+        finally:
+            # If that fails, the count is too high, until everything is counted anew.
+            with suppress(OSError):
+                self._settle(room)
+
+    @contextmanager
+    def removing(self) -> Iterator[Freed]:
+        """Gives back what is said to be removed. Raises OSError.
+
+        When everything is counted anew meanwhile, nobody knows whether it was there then, so
+        nothing is given back.
+        """
+        counts, freed = self.read().counts, Freed()
+        try:
+            yield freed
+        finally:
+            if freed.space != NOTHING:
+                with suppress(OSError), self._changed() as tally:
+                    if tally.counts == counts:
+                        tally.kept = tally.kept.minus(freed.space)
+
+    def read(self) -> Tally:
+        """The count as it is now; one of nothing where there is none."""
+        with suppress(FileNotFoundError), open(self.path, "rb") as file:
+            return Tally.unpacked(file.read()) or Tally()
+        return Tally()
+
+    def begin(self) -> Tally:
+        """Before everything is counted anew."""
+        with self._changed() as tally:
+            return tally
+
+    def finish(self, begun: Tally, found: Space) -> Space:
+        """What is there, when `found` was counted since `begun`.
+
+        What was put there meanwhile was seen or not. Here it is added: so it may be
+        counted twice, until the next time, but is not lost. What went meanwhile was counted or
+        not: it is left in for the same reason. The pile of the turn before is forgotten.
+        """
+        with self._changed() as tally:
+            tally.kept = found.plus(tally.added.minus(begun.added))
+            tally.counts += 1
+            tally.counted_at = now = int(time.time())
+            if abs(now - tally.turned_at) > _TURN_SECONDS:
+                tally.turn, tally.turned_at = 1 - tally.turn, now
+                tally.taken[tally.turn] = NOTHING
+            return tally.kept
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _take(self, need: Space, forced: bool) -> Room:
+        with self._changed() as tally:
+            bounds = self.bounds if tally.known else self.bounds.part(_UNKNOWN)
+            total = tally.total.plus(need)
+            fits = forced or total.within(bounds)
+            if fits:
+                tally.taken[tally.turn] = tally.taken[tally.turn].plus(need)
+            room = Room(need, tally.counts, tally.turn)
+            alarm = tally.due or not fits or not total.within(self.bounds.part(HIGH))
+        if alarm:
+            self.alarm()
+        if not fits:
+            raise CacheFull
+        return room
+
+    def _settle(self, room: Room) -> None:
+        with self._changed() as tally:
+            tally.taken[room.turn] = tally.taken[room.turn].minus(room.taken)
+            tally.kept = tally.kept.plus(room.kept)
+            tally.added = tally.added.plus(room.kept)
+            if tally.counts == room.count:
+                tally.kept = tally.kept.minus(room.replaced)
+
+    @contextmanager
+    def _changed(self) -> Iterator[Tally]:
+        """Threads of one process take turns by a lock of their own, because whoever waits for that
+        of the file has to sleep and look again."""
+        patience = Deadline(_LOCK_SECONDS)
+        turns = self._turns()
+        if not turns.acquire(timeout=_LOCK_SECONDS):
+            raise TimeoutError(f"{self.path} is locked for too long")
+        try:
+            with self._file(patience) as fd:
+                tally = Tally.unpacked(os.pread(fd, _FORM.size + 1, 0)) or self._new()
+                yield tally
+                os.pwrite(fd, tally.packed(), 0)
+        finally:
+            turns.release()
+
+    def _turns(self) -> threading.Lock:
+        """Not that of the parent process: some thread of it may have held it at the fork."""
+        if self._threads[0] != os.getpid():
+            self._threads = os.getpid(), threading.Lock()
+        return self._threads[1]
+
+    @contextmanager
+    def _file(self, patience: Deadline) -> Iterator[int]:
+        fd = self._layout.create(self.path, os.O_RDWR, 0o600)
+        try:
+            if acquire(fd, "usage", patience) is Hold.NOT:
+                raise TimeoutError(f"{self.path} is locked for too long")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _new(self) -> Tally:
+        """Of an empty cache it is known what is there; else somebody has to look."""
+        layout = self._layout
+        for tree in (layout.public, layout.private, layout.sources):
+            with suppress(FileNotFoundError), os.scandir(tree) as entries:
+                if next(entries, None) is not None:
+                    return Tally()
+        return Tally(counted_at=int(time.time()))
+
+
+def _nobody() -> None:
+    pass

@@ -1,0 +1,1 @@
+"""CDNs that are told of purges."""
