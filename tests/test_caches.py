@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import servers
 
-from thumbproxy.caches.base import Cache, Record, Scope, SourceRecord, new_generation, read_record
+from thumbproxy.caches.base import Cache, Scope, SourceRecord, new_generation, read_record
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.memcached import MemcachedCache
 from thumbproxy.media import Format, Rendition, Validators

@@ -40,7 +40,7 @@ def gallery() -> Gallery:
 
 @pytest.fixture(scope="module")
 def origin(gallery: Gallery) -> Iterator[servers.Server]:
-    with servers.wsgi(gallery) as server:
+    with servers.wsgi(gallery, validate=False) as server:
         yield server
 
 
@@ -131,7 +131,7 @@ def test_memcached_may_be_full(origin: servers.Server, tmp_path: Path, full: str
     command = [program, "-l", servers.HOST, "-p", str(port), "-U", "0", "-m", "1", "-I", "512k",
                "-u", "nobody"]  # fmt: skip
     with (
-        servers.wsgi(gallery) as noise,
+        servers.wsgi(gallery, validate=False) as noise,
         servers.running([*command, *(["-M"] if full == "refuses" else [])], port),
         serving(noise, tmp_path / "one", **sharing(port)) as one,
         serving(noise, tmp_path / "two", **sharing(port)) as two,

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -509,3 +509,30 @@ def test_root_leaves_no_files_that_the_server_cannot_change(make: Make, tmp_path
         os.chown(path, 65534, 65534)
     assert command("photos/", "--cache-dir", str(tmp_path / "cache")).returncode == 0
     assert {path.stat().st_uid for path in (tmp_path / "cache").rglob("*")} == {65534}
+
+
+# -- a full disk ------------------------------------------------------------------------------
+
+
+def test_a_purge_makes_room_on_a_full_disk(make: Make, tmp_path: Path) -> None:
+    """Where not even the mark of a purge has room, the next one finds some."""
+    full = tmp_path / "cache"
+    full.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nr_inodes=60", "tmpfs", str(full)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        app = make()
+        for width in range(1, 80):
+            get(app, width=width)
+        before = len(kept(full))
+        assert before < 80
+        for number in range(60):
+            with suppress(OSError):
+                (full / "public" / f"{number}").touch()
+        results = [app.purge("photos/") for _ in range(2)]
+        assert results[1].complete
+        assert not any("photos" in path for path in kept(full))
+        assert not list((full / "tmp").iterdir())
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
