@@ -152,7 +152,7 @@ def make(origin: Moody, clock: Clock, tmp_path: Path, memcached: servers.Server)
             **settings,
         )
         thumbnailer = app._thumbnailer
-        thumbnailer._clock = thumbnailer._sources._clock = clock
+        thumbnailer._sources._clock = clock
         return app
 
     return make

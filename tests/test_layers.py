@@ -23,6 +23,7 @@ LAYERS = """
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  concurrency  metrics
     negotiate  responses  settings  thumbnails
     imaging  origins  caches
+    fetching
     sources  cdn
     service
     purge

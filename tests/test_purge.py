@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import nginx
 import pytest
 import servers
 from origin import Gallery, is_close, jpeg, opened
@@ -536,3 +537,32 @@ def test_a_purge_makes_room_on_a_full_disk(make: Make, tmp_path: Path) -> None:
         assert not list((full / "tmp").iterdir())
     finally:
         subprocess.run(["umount", str(full)], check=True)
+
+
+# -- nginx in front ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/thumb/photos/cat.jpg", "/thumb/photos/", "/thumb/", "address"])
+def test_a_purge_through_nginx_reaches_all_that_nginx_serves(
+    make: Make, gallery: Gallery, tmp_path: Path, path: str
+) -> None:
+    """What lies in public/, what nginx keeps by itself, and what thumbproxy has."""
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    urls = [url(), url(version="v1")]
+    with (
+        serving(make(nginx_cache_dir=str(folder / "cache"))) as site,
+        nginx.running(folder, f"127.0.0.1:{site.port}", tmp_path / "cache") as (_, port),
+    ):
+        front = servers.Server(port)
+        for _ in range(2):
+            replies = [front.ask(address) for address in urls]
+        assert all("nginx; hit" in str(reply.headers.get_all("Cache-Status")) for reply in replies)
+        gallery.pictures[f"/{CAT}"] = jpeg(color="red")
+        path = urls[1] if path == "address" else path
+        assert front.ask(path, {}, "PURGE").status == 401
+        reply = front.ask(path, BEARER, "PURGE")
+        assert reply.status == 200, reply.body
+        assert json.loads(reply.body)["purged"] == ["disk", "nginx"]
+        for address in urls:
+            assert is_close(opened(front.ask(address).body), RED)

@@ -22,6 +22,7 @@ from thumbproxy.cdn.cloudfront import CloudFront
 from thumbproxy.cdn.fastly import Fastly
 from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
+from thumbproxy.fetching import Fetcher
 from thumbproxy.imaging.exif_fields import EXIF_NAMES
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.watermark import Watermark, load_watermark
@@ -173,10 +174,11 @@ def parts(
         raise SettingsError(faults)
     tiers = [tier for tier in (disk, memcached) if tier is not None]
     sources = Sources(
-        engine=engine,
+        fetcher=Fetcher(
+            engine=engine, limits=limits, lifetimes=settings.lifetimes, metrics=metrics
+        ),
         caches=tiers,
         originals=disk,
-        leases=tiers,
         limits=limits,
         lifetimes=settings.lifetimes,
         metrics=metrics,
@@ -186,7 +188,6 @@ def parts(
         sources=sources,
         engine=engine,
         caches=tiers,
-        leases=tiers,
         renders=BoundedPool(settings.renders or os.cpu_count() or 1, settings.render_queue),
         limits=limits,
         metrics=metrics,

@@ -9,15 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 from thumbproxy.caches.base import Cache, SourceRecord
-from thumbproxy.concurrency import BoundedPool, Flights, Lease, Remembered, in_turn
+from thumbproxy.concurrency import BoundedPool, Flights, Remembered, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
+from thumbproxy.fetching import Job
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
-from thumbproxy.sources import Job, Source, Sources
+from thumbproxy.sources import Source, Sources
 from thumbproxy.urls import ImageRequest
 
 _COLLAPSED = "; collapsed"
@@ -28,8 +29,7 @@ class Thumbnailer:
     """Finds a rendition in the caches or makes it.
 
     sources      tells what the source of a request is now
-    caches       in order of look-up, nearest first
-    leases       by which processes and hosts make one rendition at a time, nearest first
+    caches       in order of look-up, nearest first; who shares one makes a rendition at a time
     renders      the threads that make pictures in this process
     avif_pixels  the largest picture that an `auto` URL gives as AVIF
     failure_ttl  seconds for which a picture that could not be made is not tried again
@@ -42,24 +42,20 @@ class Thumbnailer:
         sources: Sources,
         engine: Engine,
         caches: Sequence[Cache],
-        leases: Sequence[Lease],
         renders: BoundedPool,
         limits: Limits,
         metrics: Metrics,
         avif_pixels: int = 2_500_000,
         failure_ttl: float = 5.0,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._mounts = mounts
         self._sources = sources
         self._engine = engine
         self._caches = tuple(caches)
-        self._leases = tuple(leases)
         self._renders = renders
         self._limits = limits
         self._metrics = metrics
         self._avif_pixels = avif_pixels
-        self._clock = clock
         self._flights = Flights()
         self._unmakeable = Remembered(failure_ttl)
 
@@ -83,6 +79,7 @@ class Thumbnailer:
             try:
                 job = self._job(request, {}, self._limits.request_seconds * len(requests))
                 self._engine.check(request.options, _format(request))
+                job = self._after_purges(job)
                 source = self._sources.current(job)
                 kept = self._kept(self._settled(job, source.record), source)
                 if kept is not None:
@@ -110,9 +107,7 @@ class Thumbnailer:
         job, source = entries[0]
         source, body = self._sources.with_body(job, source)
         variants = [(job.request.options, job.request.format) for job, _ in entries]
-        pictures = self._renders.do(
-            lambda: self._engine.render_many(body, variants), job.deadline
-        )
+        pictures = self._renders.do(lambda: self._engine.render_many(body, variants), job.deadline)
         return {
             job.request: self._finished(job, source, picture)
             for (job, _), picture in zip(entries, pictures, strict=True)
@@ -157,14 +152,7 @@ class Thumbnailer:
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
         status = status or rendition.cache_status
-        return replace(rendition, cache_status=status, age=self._age(job, source))
-
-    def _age(self, job: Job, source: Source) -> int | None:
-        """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
-        folder, and of what never changes, it is always so."""
-        if job.public or job.origin.local or not source.record.fetched_at:
-            return None
-        return max(0, int(self._clock() - source.record.fetched_at))
+        return replace(rendition, cache_status=status, age=self._sources.age(job, source))
 
     def _settled(self, job: Job, record: SourceRecord) -> Job:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
@@ -180,14 +168,21 @@ class Thumbnailer:
         request = job.request
         # What cannot be made is not fetched for.
         self._engine.check(request.options, _format(request))
-        key = ("request", request.source, request.filename, request.accepted, job.public)
+        job = self._after_purges(job)
+        name = request.source, request.filename, request.accepted
+        key = ("request", *name, job.public, job.purged)
         return self._together(key, lambda: self._make(job), job)
 
     def _make(self, job: Job) -> Rendition:
         source = self._sources.current(job)
         job = self._settled(job, source.record)
-        key = ("variant", job.request.source, job.request.filename, job.public)
+        key = ("variant", job.request.source, job.request.filename, job.public, job.purged)
         return self._together(key, lambda: self._variant(job, source), job)
+
+    def _after_purges(self, job: Job) -> Job:
+        """The job, not to be done together with what began before its source was purged."""
+        source = job.request.source
+        return job._replace(purged=max((it.purged_at(source) for it in self._caches), default=0.0))
 
     def _together(self, key: Hashable, make: Callable[[], Rendition], job: Job) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""
@@ -206,7 +201,7 @@ class Thumbnailer:
         if kept is not None:
             return kept
         key = f"rendition {source.record.generation} {job.request.source} {job.request.filename}"
-        with in_turn(self._leases, key, job.deadline) as turn:
+        with in_turn(self._caches, key, job.deadline) as turn:
             kept = self._kept(job, source)  # others may have made it meanwhile
             if kept is None:
                 return self._render(job, *self._sources.with_body(job, source))
@@ -275,7 +270,7 @@ class Thumbnailer:
             ),
             storable=source.storable,
             immutable=job.public,
-            age=self._age(job, source) if source.storable else None,
+            age=self._sources.age(job, source) if source.storable else None,
         )
         if source.storable and self._keep(job, source, rendition, self._caches):
             return replace(rendition, cache_status=f"{status}; stored")

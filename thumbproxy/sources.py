@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from thumbproxy.caches.base import (
     Cache,
@@ -17,31 +16,17 @@ from thumbproxy.caches.base import (
     Originals,
     Record,
     SourceRecord,
-    new_generation,
 )
-from thumbproxy.concurrency import Background, Flights, Hold, Lease, Remembered, held, in_turn
+from thumbproxy.concurrency import Background, Flights, Hold, Remembered, held, in_turn
 from thumbproxy.errors import OriginError, OriginFailed, SourceError, SourceNotFound
+from thumbproxy.fetching import Fetcher, Job
 from thumbproxy.freshness import Lifetimes
-from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Validators
 from thumbproxy.metrics import Metrics, outcome_of
-from thumbproxy.origins.base import Fetched, FetchRequest, Origin
-from thumbproxy.urls import ImageRequest
 
 log = logging.getLogger(__name__)
 _REFRESHES = 2
-
-
-class Job(NamedTuple):
-    """One request with what it resolves to."""
-
-    request: ImageRequest
-    origin: Origin
-    path: str
-    public: bool
-    deadline: Deadline
-    client: Mapping[str, Any]
 
 
 class Source(NamedTuple):
@@ -63,27 +48,25 @@ class Source(NamedTuple):
 class Sources:
     """Knows sources by their records, and asks origins when those are no longer enough.
 
-    caches     where records are, nearest first
+    fetcher    asks origins
+    caches     where records are, nearest first; who shares one asks one at a time
     originals  where the bytes of fetched sources are kept, if anywhere
-    leases     by which processes and hosts ask one at a time, nearest first
     """
 
     def __init__(
         self,
         *,
-        engine: Engine,
+        fetcher: Fetcher,
         caches: Sequence[Cache],
         originals: Originals | None,
-        leases: Sequence[Lease],
         limits: Limits,
         lifetimes: Lifetimes,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = engine
+        self._fetcher = fetcher
         self._caches = tuple(caches)
         self._originals = originals
-        self._leases = tuple(leases)
         self._limits = limits
         self._lifetimes = lifetimes
         self._metrics = metrics
@@ -98,7 +81,7 @@ class Sources:
 
         Raises SourceError, OriginError, CapacityError.
         """
-        key = ("source", job.request.source, job.request.options.version)
+        key = ("source", job.request.source, job.request.options.version, job.purged)
         source, collapsed = self._flights.do(key, lambda: self._current(job), job.deadline)
         if collapsed:
             self._metrics.coalesced("process")
@@ -140,7 +123,7 @@ class Sources:
         body = source.body or self._original(source.record)
         if body is not None:
             return source, body
-        key = ("body", job.request.source, job.request.options.version)
+        key = ("body", job.request.source, job.request.options.version, job.purged)
         source, _ = self._flights.do(key, lambda: self._again(job, source), job.deadline)
         if source.body is None:
             raise OriginFailed(log="the source changed twice while it was fetched")
@@ -153,7 +136,7 @@ class Sources:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place
         one does so, and the others find them there."""
         shared = self._originals is not None and not job.origin.local
-        leases = self._leases[:1] if shared else ()
+        leases = self._caches[:1] if shared else ()
         with in_turn(leases, _lease(job.request.source), job.deadline):
             latest, _ = self._known(job.request.source)
             if isinstance(latest, SourceRecord):  # it may have changed just now
@@ -167,6 +150,13 @@ class Sources:
             except (SourceError, OriginError) as error:
                 self._failed(job, source.record, error, began)
                 raise
+
+    def age(self, job: Job, source: Source) -> int | None:
+        """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
+        folder, and of what never changes, it is always so."""
+        if job.public or job.origin.local or not source.record.fetched_at:
+            return None
+        return max(0, int(self._clock() - source.record.fetched_at))
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -231,7 +221,7 @@ class Sources:
             return source
         # Another `v_` is another question, and does not wait for the answer to an earlier one.
         lease = _lease(job.request.source, job.request.options.version or "")
-        with in_turn(self._leases, lease, job.deadline) as turn:
+        with in_turn(self._caches, lease, job.deadline) as turn:
             known, source = self._look(job)  # others may have asked meanwhile
             if source is not None:
                 if turn.among:
@@ -259,7 +249,7 @@ class Sources:
         job = job._replace(client=client, deadline=Deadline(self._limits.request_seconds))
 
         def refresh() -> None:
-            with held(self._leases, _lease(name), Deadline(0)) as turn:
+            with held(self._caches, _lease(name), Deadline(0)) as turn:
                 latest, _ = self._known(name)
                 if turn.hold is Hold.NOT or latest is None:
                     return
@@ -279,98 +269,26 @@ class Sources:
         """Ask the origin: for the bytes if the validators are empty, else for news."""
         name = job.request.source
         began = self._clock()
-        fetched, seconds = self._exchange(job, known, validators)
-        record = self._record(job, known, fetched, began)
-        if not fetched.storable:
+        record, body, storable, seconds = self._fetcher.fetch(job, known, validators, began)
+        if not storable:
             if known is not None:
                 self._forget(name, began)
-            return Source(record, fetched.body, storable=False, seconds=seconds)
-        status = "" if fetched.body is not None else "fwd=stale; fwd-status=304"
-        if job.origin.local:
-            status = ""
+            return Source(record, body, storable=False, seconds=seconds)
+        asked = body is None and not job.origin.local
+        status = "fwd=stale; fwd-status=304" if asked else ""
         if record == known:
-            return Source(record, fetched.body, seconds=seconds, status=status)
-        if fetched.body is not None and self._originals is not None and not job.origin.local:
+            return Source(record, body, seconds=seconds, status=status)
+        if body is not None and self._originals is not None and not job.origin.local:
             # First: whoever sees the record finds the bytes.
-            self._originals.set_original(record, fetched.body)
+            self._originals.set_original(record, body)
         standing = self._let_stand(name, record)
         if isinstance(standing, FailureRecord):
             raise standing.failure.error()  # somebody asked after us, and there is none any more
         if standing.version != record.version:
             return Source(standing)  # somebody asked after us and has later news
-        return Source(standing, fetched.body, seconds=seconds, status=status)
-
-    def _exchange(
-        self, job: Job, known: SourceRecord | None, validators: Validators
-    ) -> tuple[Fetched, float]:
-        question = FetchRequest(
-            path=job.path,
-            validators=validators,
-            deadline=job.deadline.within(self._limits.fetch_seconds),
-            limits=self._limits,
-            # A `v_` may be news that a cache before the origin has not heard of.
-            fresh=known is not None or job.request.options.version is not None,
-            client=job.client,
-        )
-        started = time.monotonic()  # the clock may be set meanwhile
-        try:
-            fetched = job.origin.fetch(question)
-        except (SourceError, OriginError) as error:
-            self._metrics.fetched(outcome_of(error), time.monotonic() - started)
-            raise
-        seconds = time.monotonic() - started
-        self._metrics.fetched("not_modified" if fetched.body is None else "ok", seconds)
-        return fetched, seconds
+        return Source(standing, body, seconds=seconds, status=status)
 
     # -- what comes of it ------------------------------------------------------------------
-
-    def _record(
-        self, job: Job, known: SourceRecord | None, fetched: Fetched, began: float
-    ) -> SourceRecord:
-        v = job.request.options.version or (known.v if known else "")
-        if known and job.origin.local and fetched.validators == known.validators:
-            # A file's validators are all that decides; no need to hash its bytes again.
-            return replace(known, v=v, failure=None)
-        fresh_until, stale_until, error_until = self._windows(fetched, began)
-        if fetched.body is None:
-            if known is None:
-                raise OriginFailed(log="304 Not Modified to a request without validators")
-            return replace(
-                known, fetched_at=began, fresh_until=fresh_until, stale_until=stale_until,
-                error_until=error_until, v=v, failure=None,
-            )  # fmt: skip
-        info = self._engine.inspect(fetched.body)
-        return SourceRecord(
-            version=sha256(fetched.body).hexdigest(),
-            generation=new_generation(),
-            format=info.format,
-            size=len(fetched.body),
-            width=info.width,
-            height=info.height,
-            frames=info.frames,
-            has_alpha=info.has_alpha,
-            validators=fetched.validators,
-            modified=_modified(fetched, began),
-            fetched_at=began,
-            fresh_until=fresh_until,
-            stale_until=stale_until,
-            error_until=error_until,
-            v=v,
-        )
-
-    def _windows(self, fetched: Fetched, began: float) -> tuple[float, float, float]:
-        """Until when it is fresh, may be served while it is asked for, and if that fails."""
-        lifetimes = self._lifetimes
-        fresh = began + (lifetimes.source if fetched.lifetime is None else fetched.lifetime)
-        if fetched.must_revalidate:
-            return fresh, fresh, fresh
-        refreshed, failed = fetched.stale_while_revalidate, fetched.stale_if_error
-        if refreshed is None:
-            # Who says that it is stale at once wants to be asked.
-            refreshed = lifetimes.stale_while_revalidate if fresh > began else 0.0
-        if failed is None:
-            failed = lifetimes.stale_if_error
-        return fresh, fresh + refreshed, fresh + failed
 
     def _failed(
         self, job: Job, known: SourceRecord | None, error: SourceError | OriginError, began: float
@@ -425,8 +343,3 @@ def _believed(record: Record | None, now: float) -> Record | None:
     if isinstance(record, FailureRecord):
         return None
     return replace(record, fetched_at=0.0, fresh_until=0.0, stale_until=0.0)
-
-
-def _modified(fetched: Fetched, now: float) -> int:
-    """Never in the future, where no client would believe it (RFC 9110 section 8.8.2.1)."""
-    return int(now) if fetched.modified is None else max(0, min(fetched.modified, int(now)))

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
+from thumbproxy.concurrency import Lease
 from thumbproxy.errors import (
     BrokenImage,
     OriginFailed,
@@ -219,8 +220,9 @@ class Removed(NamedTuple):
         return Removed(self.files + other.files, self.bytes + other.bytes)
 
 
-class Cache(Protocol):
-    """A tier that keeps renditions and source records. A failing tier is a miss, never an error.
+class Cache(Lease, Protocol):
+    """A tier that keeps renditions and source records. A failing tier is a miss, never an error;
+    and who shares it does a piece of work at a time, by its lease.
 
     `public` says that the rendition may be served by anyone, at any time, without asking.
 
@@ -256,6 +258,11 @@ class Cache(Protocol):
         self, request: ImageRequest, record: SourceRecord, rendition: Rendition, *, public: bool
     ) -> bool:
         """Keep a rendition if the record still stands. Whether it is kept."""
+        ...
+
+    def purged_at(self, source: str) -> float:
+        """A number that a purge of the source changes, as far as this process can know at once: who
+        asks after it does not wait for what began before. 0 where there was none."""
         ...
 
     def purge(self, scope: Scope) -> Removed:

@@ -1,0 +1,146 @@
+"""A question to an origin, and what its answer says of a source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from thumbproxy.caches.base import SourceRecord, new_generation
+from thumbproxy.errors import OriginError, OriginFailed, SourceError
+from thumbproxy.freshness import Lifetimes
+from thumbproxy.imaging.base import Engine
+from thumbproxy.limits import Deadline, Limits
+from thumbproxy.media import Validators
+from thumbproxy.metrics import Metrics, outcome_of
+from thumbproxy.origins.base import Fetched, FetchRequest, Origin
+from thumbproxy.urls import ImageRequest
+
+
+class Job(NamedTuple):
+    """One request with what it resolves to.
+
+    purged  when its source was purged, for whoever has to wait for others (Cache.purged_at)
+    """
+
+    request: ImageRequest
+    origin: Origin
+    path: str
+    public: bool
+    deadline: Deadline
+    client: Mapping[str, Any]
+    purged: float = 0.0
+
+
+class Answer(NamedTuple):
+    """What an origin said of a source.
+
+    body      None: the bytes that are known are still good
+    storable  False: nothing of it may be kept
+    seconds   what the exchange took
+    """
+
+    record: SourceRecord
+    body: bytes | None
+    storable: bool
+    seconds: float
+
+
+class Fetcher:
+    """Asks origins, and reads their answers into records. Keeps nothing."""
+
+    def __init__(
+        self, *, engine: Engine, limits: Limits, lifetimes: Lifetimes, metrics: Metrics
+    ) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._lifetimes = lifetimes
+        self._metrics = metrics
+
+    def fetch(
+        self, job: Job, known: SourceRecord | None, validators: Validators, began: float
+    ) -> Answer:
+        """Ask for the bytes if the validators are empty, else for news.
+
+        began: unix seconds, now. Raises SourceError, OriginError.
+        """
+        fetched, seconds = self._exchange(job, known, validators)
+        record = self._record(job, known, fetched, began)
+        return Answer(record, fetched.body, fetched.storable, seconds)
+
+    def _exchange(
+        self, job: Job, known: SourceRecord | None, validators: Validators
+    ) -> tuple[Fetched, float]:
+        question = FetchRequest(
+            path=job.path,
+            validators=validators,
+            deadline=job.deadline.within(self._limits.fetch_seconds),
+            limits=self._limits,
+            # A `v_` may be news that a cache before the origin has not heard of.
+            fresh=known is not None or job.request.options.version is not None,
+            client=job.client,
+        )
+        started = time.monotonic()  # the clock may be set meanwhile
+        try:
+            fetched = job.origin.fetch(question)
+        except (SourceError, OriginError) as error:
+            self._metrics.fetched(outcome_of(error), time.monotonic() - started)
+            raise
+        seconds = time.monotonic() - started
+        self._metrics.fetched("not_modified" if fetched.body is None else "ok", seconds)
+        return fetched, seconds
+
+    def _record(
+        self, job: Job, known: SourceRecord | None, fetched: Fetched, began: float
+    ) -> SourceRecord:
+        v = job.request.options.version or (known.v if known else "")
+        if known and job.origin.local and fetched.validators == known.validators:
+            # A file's validators are all that decides; no need to hash its bytes again.
+            return replace(known, v=v, failure=None)
+        fresh_until, stale_until, error_until = self._windows(fetched, began)
+        if fetched.body is None:
+            if known is None:
+                raise OriginFailed(log="304 Not Modified to a request without validators")
+            return replace(
+                known, fetched_at=began, fresh_until=fresh_until, stale_until=stale_until,
+                error_until=error_until, v=v, failure=None,
+            )  # fmt: skip
+        info = self._engine.inspect(fetched.body)
+        return SourceRecord(
+            version=sha256(fetched.body).hexdigest(),
+            generation=new_generation(),
+            format=info.format,
+            size=len(fetched.body),
+            width=info.width,
+            height=info.height,
+            frames=info.frames,
+            has_alpha=info.has_alpha,
+            validators=fetched.validators,
+            modified=_modified(fetched, began),
+            fetched_at=began,
+            fresh_until=fresh_until,
+            stale_until=stale_until,
+            error_until=error_until,
+            v=v,
+        )
+
+    def _windows(self, fetched: Fetched, began: float) -> tuple[float, float, float]:
+        """Until when it is fresh, may be served while it is asked for, and if that fails."""
+        lifetimes = self._lifetimes
+        fresh = began + (lifetimes.source if fetched.lifetime is None else fetched.lifetime)
+        if fetched.must_revalidate:
+            return fresh, fresh, fresh
+        refreshed, failed = fetched.stale_while_revalidate, fetched.stale_if_error
+        if refreshed is None:
+            # Who says that it is stale at once wants to be asked.
+            refreshed = lifetimes.stale_while_revalidate if fresh > began else 0.0
+        if failed is None:
+            failed = lifetimes.stale_if_error
+        return fresh, fresh + refreshed, fresh + failed
+
+
+def _modified(fetched: Fetched, now: float) -> int:
+    """Never in the future, where no client would believe it (RFC 9110 section 8.8.2.1)."""
+    return int(now) if fetched.modified is None else max(0, min(fetched.modified, int(now)))
