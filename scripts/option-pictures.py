@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from thumbproxy.build import engine_of
+from thumbproxy.adapters import engine_of
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format

@@ -334,7 +334,7 @@ class SlowEngine(PillowEngine):
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> type[SlowEngine]:
     SlowEngine.began, SlowEngine.free = threading.Event(), threading.Event()
     SlowEngine.held = False
-    monkeypatch.setattr("thumbproxy.build.PillowEngine", SlowEngine)
+    monkeypatch.setattr("thumbproxy.adapters.PillowEngine", SlowEngine)
     return SlowEngine
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from werkzeug.test import create_environ
 
-from thumbproxy.build import application, configured_origins, parts
+from thumbproxy.adapters import configured_origins
+from thumbproxy.build import application, parts
 from thumbproxy.settings import Settings
 
 from .photo import ACCEPT

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from thumbproxy.build import disk_cache
+from thumbproxy.adapters import disk_cache
 from thumbproxy.caches.base import Scope
 from thumbproxy.cli.group import Command, Refusal, cache_home, config_option
 from thumbproxy.errors import PurgeFailed

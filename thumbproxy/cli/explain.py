@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import click
 
-from thumbproxy.build import parts, served_origins
+from thumbproxy.adapters import served_origins
+from thumbproxy.build import parts
 from thumbproxy.caches.base import Cache
 from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.explain.address import Reader

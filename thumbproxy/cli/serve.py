@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from thumbproxy.build import ThumbProxy, engine_of, standalone
+from thumbproxy.adapters import engine_of
+from thumbproxy.build import ThumbProxy, standalone
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
 from thumbproxy.playground import GalleryApp, make_samples
 from thumbproxy.server import run, share_metrics

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from thumbproxy.build import parts, served_origins
+from thumbproxy.adapters import served_origins
+from thumbproxy.build import parts
 from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.media import Format
 from thumbproxy.options import Options
