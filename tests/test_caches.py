@@ -187,7 +187,8 @@ def test_neither_expiry_nor_large_values_are_a_fault(make: MakeCache) -> None:
     big = rendition(os.urandom(3_000_000))
     kept = cache.set(request(1), stands, big, public=False)
     found = cache.get(request(1), stands, public=False)
-    assert (found is not None and found.whole().body == big.body) == kept
+    whole = found and found.whole()
+    assert (whole is not None and whole.body == big.body) == kept
     cache.set(request(2, expires=5), stands, rendition(), public=False)
     found = cache.get(request(2, expires=9_999), stands, public=False)
     assert found is not None, "the time of expiry is no part of the identity"

@@ -135,9 +135,14 @@ class Rendition:
         """Bytes of the picture, wherever they are."""
         return len(self.body) if self.file is None else self.size
 
-    def whole(self) -> Rendition:
-        """The same with all of it in `body`, for more than one to send. Raises OSError."""
+    def whole(self) -> Rendition | None:
+        """The same with all of it in `body`, for more than one to send; None if it cannot be
+        read."""
         if self.file is None:
             return self
-        with self.file as file:
-            return replace(self, body=file.read(), file=None, size=0)
+        try:
+            with self.file as file:
+                body = file.read()
+        except OSError:
+            return None
+        return replace(self, body=body, file=None, size=0) if len(body) == self.size else None

@@ -217,8 +217,8 @@ class Thumbnailer:
             # Its own record decides: a cache that failed to take ours still has old renditions.
             if source.record.same_source(cache.record(job.request.source)):
                 rendition = self._found(cache, job, source)
+                rendition = rendition and rendition.whole()  # several threads may get it
                 if rendition is not None:
-                    rendition = rendition.whole()  # several threads may get it
                     self._keep(job, source, rendition, self._caches[:i])
                     return rendition
         return None
