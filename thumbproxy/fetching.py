@@ -13,10 +13,14 @@ from thumbproxy.errors import OriginError, OriginFailed, SourceError
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
+from thumbproxy.media import Format, ImageInfo, Validators
 from thumbproxy.metrics import Metrics, outcome_of
+from thumbproxy.options import Options
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.urls import ImageRequest
+
+
+_TINY = 8
 
 
 class Job(NamedTuple):
@@ -107,9 +111,11 @@ class Fetcher:
                 known, fetched_at=began, fresh_until=fresh_until, stale_until=stale_until,
                 error_until=error_until, v=v, failure=None,
             )  # fmt: skip
-        info = self._engine.inspect(fetched.body)
+        info, version = self._engine.inspect(fetched.body), sha256(fetched.body).hexdigest()
+        if known is not None and known.version != version and not job.origin.local:
+            self._check_whole(fetched.body, info)
         return SourceRecord(
-            version=sha256(fetched.body).hexdigest(),
+            version=version,
             generation=new_generation(),
             format=info.format,
             size=len(fetched.body),
@@ -125,6 +131,16 @@ class Fetcher:
             error_until=error_until,
             v=v,
         )
+
+    def _check_whole(self, body: bytes, info: ImageInfo) -> None:
+        """What is to replace a good picture must be one to its end. Many a reply is cut off without
+        a word: HTTP cannot tell where one ends that has no length.
+
+        Raises BrokenImage.
+        """
+        animated = 1 < info.frames <= self._limits.frames
+        format = Format.WEBP if animated else Format.JPEG
+        self._engine.render(body, Options(width=_TINY, still=not animated), format)
 
     def _windows(self, fetched: Fetched, began: float) -> tuple[float, float, float]:
         """Until when it is fresh, may be served while it is asked for, and if that fails."""

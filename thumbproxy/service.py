@@ -250,6 +250,8 @@ class Thumbnailer:
             encoded = self._renders.do(render, job.deadline)
         except SourceError as error:
             self._unmakeable.remember(key, error)
+            if source.storable:
+                self._sources.doubt(job, source.record)
             raise
         return self._finished(job, source, encoded)
 

@@ -129,6 +129,15 @@ class Sources:
             raise OriginFailed(log="the source changed twice while it was fetched")
         return source, source.body
 
+    def doubt(self, job: Job, record: SourceRecord) -> None:
+        """No picture could be made of the source, which may be the fault of its transport: soon all
+        of it is asked for again."""
+        if job.origin.local:
+            return
+        soon = min(record.fresh_until, self._clock() + self._lifetimes.failure)
+        doubted = replace(record, validators=Validators(), fresh_until=soon, stale_until=soon)
+        self._let_stand(job.request.source, doubted)
+
     def _original(self, record: SourceRecord) -> bytes | None:
         return None if self._originals is None else self._originals.original(record)
 
