@@ -377,3 +377,14 @@ def test_locks_die_with_their_holder(disk: DiskCache, root: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     stands = disk.set_record(SOURCE, record())
     assert disk.set(request(1), stands, rendition(), public=True)
+
+
+def test_a_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """A cache in it would remove what it takes for its own, and shut others out of tmp/."""
+    (tmp_path / "tmp").mkdir(mode=0o755)
+    (tmp_path / "tmp" / "letter.txt").write_text("hers")
+    os.utime(tmp_path / "tmp" / "letter.txt", (1, 1))
+    with pytest.raises(OSError, match="is no cache"):
+        DiskCache(str(tmp_path)).prepare()
+    assert (tmp_path / "tmp" / "letter.txt").read_text() == "hers"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]

@@ -94,3 +94,11 @@ def test_a_header_that_fills_memory_is_not_remembered() -> None:
     assert chosen("image/avif," + "x" * 2000) == "jpg"
     assert chosen("image/avif," + "y" * 2000) == "jpg"
     assert accepted.cache_info().currsize <= 1
+
+
+@pytest.mark.parametrize(
+    "odd", ['"image/avif"', 'text/html;a="b", image/avif', "\xa0image/avif", "image/avif\x0b"]
+)
+def test_what_nginx_reads_otherwise_is_not_read(odd: str) -> None:
+    """nginx keeps a copy under what it has read; others would get what this client was sent."""
+    assert negotiate(AUTO, odd).accepted == ()

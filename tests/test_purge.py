@@ -566,3 +566,65 @@ def test_a_purge_through_nginx_reaches_all_that_nginx_serves(
         assert json.loads(reply.body)["purged"] == ["disk", "nginx"]
         for address in urls:
             assert is_close(opened(front.ask(address).body), RED)
+
+
+def test_who_is_overtaken_by_a_purge_is_not_kept_by_anybody(
+    make: Make, gallery: Gallery, slow_engine: type[SlowEngine]
+) -> None:
+    """A CDN that was purged as well would keep it for a month, or with `v_` for a year."""
+    app = make()
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(get, app, version="v1")
+        assert slow_engine.began.wait(20)
+        app.purge(CAT)
+        slow_engine.free.set()
+        assert dict(before.result().headers)["Cache-Control"] == "no-store"
+    assert "immutable" in dict(get(app, version="v1").headers)["Cache-Control"]
+
+
+def test_who_asks_after_a_file_was_replaced_does_not_get_what_began_before(
+    tmp_path: Path, slow_engine: type[SlowEngine]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cat.jpg").write_bytes(jpeg())
+    app = ThumbProxy(
+        lambda environ, start_response: [],
+        origins={"": str(tmp_path)}, keys=[KEY], cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(get, app)
+        assert slow_engine.began.wait(20)
+        (tmp_path / "new").write_bytes(jpeg(color="red"))
+        os.rename(tmp_path / "new", photos / "cat.jpg")
+        after = pool.submit(get, app)
+        assert shows(after.result(20), RED), "though the other has not ended yet"
+        slow_engine.free.set()
+        assert shows(before.result(), TEAL)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_what_comes_after_a_purge_has_another_etag(
+    make: Make, gallery: Gallery, scope: str
+) -> None:
+    """Of the same length, and of the same second as what was purged."""
+    app, tags = make(), set()
+    gallery.headers.append(("Last-Modified", "Sat, 01 Jan 2000 00:00:00 GMT"))
+    for color in ("#102030", "#302010", "#203010"):
+        gallery.pictures[f"/{CAT}"] = jpeg(color=color)
+        tags.add(dict(get(app, format="png").headers)["ETag"])
+        assert app.purge(scope).complete
+    assert len(tags) == 3
+
+
+def test_a_purge_that_memcached_missed_counts_on_this_host(
+    make: Make, gallery: Gallery, tmp_path: Path, memcached: servers.Server
+) -> None:
+    """Before it could be told again, in a worker that did not purge."""
+    shared = {"memcached": [f"127.0.0.1:{memcached.port}"], "memcached_namespace": str(tmp_path)}
+    app = make(**shared)
+    get(app)
+    gallery.pictures[f"/{CAT}"] = jpeg(color="red")
+    # As `thumbproxy purge` would while memcached cannot be reached.
+    assert make().purge(CAT).complete
+    assert shows(get(app), RED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from thumbproxy.options import Options
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.urls import ImageRequest
 
-
 _TINY = 8
 
 
 class Job(NamedTuple):
     """One request with what it resolves to.
 
-    purged  when its source was purged, for whoever has to wait for others (Cache.purged_at)
+    since  what was known of changes when the request came (Sources.since): it never waits for work
+           that began before one
     """
 
     request: ImageRequest
@@ -35,7 +35,7 @@ class Job(NamedTuple):
     public: bool
     deadline: Deadline
     client: Mapping[str, Any]
-    purged: float = 0.0
+    since: Hashable = None
 
 
 class Answer(NamedTuple):

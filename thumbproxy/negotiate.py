@@ -5,6 +5,7 @@ Two halves: what the client accepts is known at once, what the picture is only w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 
 _LONGEST_ACCEPT = 1000
+_PLAIN = re.compile(r"[A-Za-z0-9!#$&+.^_`|~*/;=, \t-]*")
 PREFERENCE = (Format.AVIF, Format.WEBP)
 # What every browser shows, and so what a wildcard stands for. Clients that cannot show AVIF or
 # WebP send `*/*` as well, so those must be named.
@@ -31,8 +33,9 @@ def negotiate(
     """
     if not request.auto:
         return request
-    # What is remembered must not be as large as a client likes to send.
-    known = accept if len(accept) <= _LONGEST_ACCEPT else ""
+    # What is remembered must not be as large as a client likes to send. Of what no browser sends
+    # (quotes, odd spaces) nginx would think otherwise, and keep what we say for the wrong clients.
+    known = accept if len(accept) <= _LONGEST_ACCEPT and _PLAIN.fullmatch(accept) else ""
     return request._replace(accepted=accepted(known, tuple(offered)))
 
 

@@ -79,7 +79,7 @@ class Thumbnailer:
             try:
                 job = self._job(request, {}, self._limits.request_seconds * len(requests))
                 self._engine.check(request.options, _format(request))
-                job = self._after_purges(job)
+                job = job._replace(since=self._sources.since(job))
                 source = self._sources.current(job)
                 kept = self._kept(self._settled(job, source.record), source)
                 if kept is not None:
@@ -168,21 +168,21 @@ class Thumbnailer:
         request = job.request
         # What cannot be made is not fetched for.
         self._engine.check(request.options, _format(request))
-        job = self._after_purges(job)
+        job = job._replace(since=self._sources.since(job))
         name = request.source, request.filename, request.accepted
-        key = ("request", *name, job.public, job.purged)
-        return self._together(key, lambda: self._make(job), job)
+        key = ("request", *name, job.public, job.since)
+        rendition = self._together(key, lambda: self._make(job), job)
+        if self._sources.since(job) == job.since:
+            return rendition
+        # Purged or replaced meanwhile: a CDN that was purged, too, would keep it like a good one.
+        return replace(rendition, storable=False)
 
     def _make(self, job: Job) -> Rendition:
         source = self._sources.current(job)
         job = self._settled(job, source.record)
-        key = ("variant", job.request.source, job.request.filename, job.public, job.purged)
+        name = job.request.source, job.request.filename
+        key = ("variant", *name, job.public, source.record.version, job.since)
         return self._together(key, lambda: self._variant(job, source), job)
-
-    def _after_purges(self, job: Job) -> Job:
-        """The job, not to be done together with what began before its source was purged."""
-        source = job.request.source
-        return job._replace(purged=max((it.purged_at(source) for it in self._caches), default=0.0))
 
     def _together(self, key: Hashable, make: Callable[[], Rendition], job: Job) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""

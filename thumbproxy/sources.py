@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -81,11 +81,20 @@ class Sources:
 
         Raises SourceError, OriginError, CapacityError.
         """
-        key = ("source", job.request.source, job.request.options.version, job.purged)
+        key = ("source", job.request.source, job.request.options.version, job.since)
         source, collapsed = self._flights.do(key, lambda: self._current(job), job.deadline)
         if collapsed:
             self._metrics.coalesced("process")
         return source
+
+    def since(self, job: Job) -> Hashable:
+        """Another value after each purge that covers the source, and after each change of a file:
+        whoever asks then must not get what others were making before."""
+        name, purged = job.request.source, []
+        for cache in self._caches:
+            cache.record(name)  # which brings the log of purges up to date
+            purged.append(cache.purged_at(name))
+        return (*purged, job.origin.fingerprint(job.path))
 
     def usable(self, job: Job, record: Record) -> Source | None:
         """What the record is good for without asking the origin; None if that must be asked.
@@ -123,7 +132,7 @@ class Sources:
         body = source.body or self._original(source.record)
         if body is not None:
             return source, body
-        key = ("body", job.request.source, job.request.options.version, job.purged)
+        key = ("body", job.request.source, job.request.options.version, job.since)
         source, _ = self._flights.do(key, lambda: self._again(job, source), job.deadline)
         if source.body is None:
             raise OriginFailed(log="the source changed twice while it was fetched")
@@ -190,8 +199,16 @@ class Sources:
 
     def _known(self, source: str) -> tuple[Record | None, list[Record | None]]:
         """The latest of the records that the caches have, and all of them."""
-        now = self._clock()
-        records = [_believed(cache.record(source), now) for cache in self._caches]
+        now, purged = self._clock(), 0.0
+        records: list[Record | None] = []
+        for cache in self._caches:
+            record = _believed(cache.record(source), now)
+            # A purge that a cache further away could not be told of, or that it has lost.
+            late = 0 < purged <= now + 1
+            if late and isinstance(record, SourceRecord) and record.fetched_at <= purged:
+                record = None
+            records.append(record)
+            purged = max(purged, cache.purged_at(source))
         known = [record for record in records if record is not None]
         return max(known, key=lambda record: record.fetched_at, default=None), records
 

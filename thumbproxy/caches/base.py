@@ -261,8 +261,7 @@ class Cache(Lease, Protocol):
         ...
 
     def purged_at(self, source: str) -> float:
-        """A number that a purge of the source changes, as far as this process can know at once: who
-        asks after it does not wait for what began before. 0 where there was none."""
+        """Unix seconds of the last purge of the source that this tier knows of; 0 for none."""
         ...
 
     def purge(self, scope: Scope) -> Removed:

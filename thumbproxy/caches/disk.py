@@ -7,11 +7,13 @@ so whoever changes or removes the record (a new version, a purge) beats every re
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, read_record, settle
@@ -32,6 +34,7 @@ from thumbproxy.urls import ImageRequest
 
 _LOCK_SECONDS = 2.0
 _PURGE_SECONDS = 10.0
+_DAY = 86_400.0
 
 
 class DiskCache(Reader):
@@ -59,6 +62,9 @@ class DiskCache(Reader):
 
     def prepare(self) -> None:
         """Make the directories and remove what killed processes left. Raises OSError."""
+        tree = self.layout.foreign()
+        if tree is not None:
+            raise OSError(errno.ENOTEMPTY, f"it is no cache, but has files in {tree}")
         self.layout.make()
         self.host = self._host()
         self._files.remove_strays()
@@ -71,7 +77,12 @@ class DiskCache(Reader):
                 if self._purged_since(source, record):
                     return record
                 standing = self._standing(source)
+                if standing is None and isinstance(record, SourceRecord):
+                    # What was there before a purge may have gone out with this date and length.
+                    record = replace(record, modified=max(record.modified, self._dated(source)))
                 record = settle(standing, record)
+                if record.modified > time.time():
+                    self._latest(record.modified)
                 if not (isinstance(record, SourceRecord) and record.same_source(standing)):
                     self._remove_variants(source, standing)
                 if record != standing:
@@ -212,9 +223,36 @@ class DiskCache(Reader):
                     return True
         return False
 
+    def _dated(self, source: str) -> int:
+        """What comes after the purges of a source is at least of this date; 0: was not purged."""
+        dates = [0]
+        for mark in self.layout.marks(source):
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                dates.append(int(Path(mark).read_bytes()))
+        return max(dates)
+
+    def _latest(self, date: int, more: int = 0) -> int:
+        """The latest date of all that was ever given, now that `date` is: unix seconds, in a file.
+
+        Nothing that is purged has a later one, so what comes after is of the next second.
+        """
+        fd = self.layout.create(f"{self.layout.locks}/dated", os.O_RDWR, 0o600)
+        try:
+            acquire(fd, "dated", Deadline(_LOCK_SECONDS))
+            text = os.pread(fd, 20, 0)
+            known = int(text) if text.isdigit() else 0
+            if known > time.time() + _DAY:  # the trace of a clock that jumped
+                known = 0
+            latest = max(known, date) + more
+            os.pwrite(fd, b"%020d" % latest, 0)
+        finally:
+            os.close(fd)
+        return latest
+
     def _mark_purged(self, scope: Scope) -> None:
         folder = os.path.join(self.layout.private, scope.text).rstrip("/")
-        self._put_small(f"{folder}/{PURGED}", b"", time.time_ns(), forced=True)
+        body = b"%d" % self._latest(int(time.time()), 1)
+        self._put_small(f"{folder}/{PURGED}", body, time.time_ns(), forced=True)
 
     def _put_small(self, path: str, body: bytes, mtime_ns: int, *, forced: bool = False) -> None:
         """Write one of our own files, which replaces one like it at no cost. Raises CacheFull.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 from thumbproxy.urls import ImageRequest
 
@@ -32,6 +33,17 @@ class Layout:
         self.sources = os.path.join(directory, "sources")
         self.tmp = os.path.join(directory, "tmp")
         self.locks = os.path.join(directory, "locks")
+
+    def foreign(self) -> str | None:
+        """A tree that is somebody else's: there before us, in a directory that is no cache. In it
+        we would remove files, and nobody else could read it any more. Raises OSError."""
+        if os.path.isdir(self.locks):
+            return None
+        for tree in (self.public, self.private, self.sources, self.tmp):
+            with suppress(FileNotFoundError), os.scandir(tree) as entries:
+                if next(entries, None) is not None:
+                    return tree
+        return None
 
     def make(self) -> None:
         """Make the directories. Raises OSError."""

@@ -22,6 +22,8 @@ from thumbproxy.limits import Deadline
 _FLOCK = struct.Struct("hhqqi4x")
 _OFFSETS = 1 << 62
 _BUSY = (errno.EAGAIN, errno.EACCES)
+# The byte after those of the keys: locked by whoever wants all of them.
+_ALL = "\0all"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
 
@@ -32,8 +34,11 @@ def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
     patience  how long to wait for another holder
     Raises OSError where the file system has no locks.
     """
+    if key is None and acquire(fd, _ALL, patience) is Hold.NOT:
+        return Hold.NOT
     region, hold, pause = _region(key), Hold.AT_ONCE, _SHORTEST_PAUSE
-    while not _taken(fd, region):
+    # Those of one key let go first who want all: else there would always be one of them.
+    while (key not in (None, _ALL) and _wanted(fd)) or not _taken(fd, region):
         if patience.passed:
             return Hold.NOT
         hold = Hold.AFTER_OTHERS
@@ -44,10 +49,18 @@ def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
 
 def _region(key: str | None) -> bytes:
     if key is None:
-        return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, _OFFSETS, 0)
+    if key == _ALL:
+        return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _OFFSETS, 1, 0)
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
     offset = int.from_bytes(digest[:8], "big") % _OFFSETS
     return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+
+
+def _wanted(fd: int) -> bool:
+    """Whether somebody waits for all keys, or has them."""
+    found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _region(_ALL))
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 def _taken(fd: int, region: bytes) -> bool:

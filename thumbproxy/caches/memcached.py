@@ -181,7 +181,8 @@ class MemcachedCache:
                         return told
             return None
 
-        return self._ask(exchange, None)
+        # Not passed over for a failure of a moment ago: others would serve what is purged.
+        return self._ask(exchange, None, urgent=True)
 
     def _read_log(self, client: pylibmc.Client) -> PurgeLog:
         return self._known_log(_found(client, self._log_key), client)
