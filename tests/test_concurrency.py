@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import BoundedPool, Flights, Load
+from thumbproxy.concurrency import Among, Background, BoundedPool, Flights, Hold, Load, in_turn
+from thumbproxy.concurrency import held as held_by
 from thumbproxy.errors import EngineFailed, Overloaded, SourceNotFound, TooSlow
 from thumbproxy.limits import Deadline
 
@@ -168,12 +170,100 @@ def test_work_that_does_not_end_is_answered_at_the_deadline() -> None:
     assert pool.do(lambda: "next", Deadline(10)) == "next"
 
 
+def test_in_the_background_a_key_is_done_once_at_a_time() -> None:
+    background, held, second = Background(2), Held(), threading.Event()
+    assert background.do("key", held)
+    assert held.started.wait(10)
+    assert not background.do("key", held)
+    assert background.do("another", second.set), "which does not wait for it"
+    assert second.wait(10)
+    held.go.set()
+    until(lambda: background.do("key", held))
+    until(lambda: held.calls == 2)
+
+
+def test_in_the_background_so_much_may_wait() -> None:
+    background, held = Background(1), Held()
+    taken = [background.do(number, held) for number in range(300)]
+    held.go.set()
+    assert taken == [True] * 256 + [False] * 44
+    until(lambda: held.calls == 256)
+
+
+def test_what_fails_in_the_background_is_logged_and_done_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    background, held = Background(1), Held(RuntimeError("bug"))
+    held.go.set()
+    background.do("key", held)
+    until(lambda: background.do("key", held))
+    until(lambda: held.calls == 2)
+    assert "unexpected error in the background, for 'key'" in caplog.text
+
+
+class Leases:
+    """A lease of which somebody who is stopped holds some keys. asked: for which keys."""
+
+    among: Among = "host"
+
+    def __init__(self, *stopped: str) -> None:
+        self.stopped, self.asked, self.held = stopped, list[str](), set[str]()
+
+    @contextmanager
+    def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
+        self.asked.append(key)
+        if key in self.stopped:
+            yield Hold.NOT
+            return
+        self.held.add(key)
+        yield Hold.AT_ONCE
+        self.held.discard(key)
+
+
+def test_behind_one_that_is_stopped_one_goes_on_at_a_time() -> None:
+    leases = Leases("key")
+    with in_turn([leases], "key", Deadline(1)) as turn:
+        assert turn.hold is Hold.AT_ONCE
+        assert leases.held == {"key again"}
+    assert leases.asked == ["key", "key again"]
+    with in_turn([leases], "free", Deadline(1)):
+        assert leases.held == {"free"}
+    with in_turn([Leases("key", "key again")], "key", Deadline(1)) as turn:
+        assert turn == (Hold.NOT, "host"), "and in the end it is done all the same"
+
+
+def test_of_several_leases_the_last_that_was_waited_for_is_told() -> None:
+    near, far = Leases(), Leases("key")
+    with held_by([near, far], "key", Deadline(0)) as turn:
+        assert (turn, near.held) == ((Hold.NOT, "host"), {"key"})
+    with held_by([far, near], "key", Deadline(0)) as turn:
+        assert (turn.hold, near.held) == (Hold.NOT, set()), "the others are not asked"
+    with held_by([], "key", Deadline(0)) as turn:
+        assert turn == (Hold.AT_ONCE, None)
+
+
 def test_work_that_fails_leaves_its_place() -> None:
     pool = BoundedPool(1, queue=0)
     for _ in range(3):
         with pytest.raises(RuntimeError):
             pool.do(Held(RuntimeError()).at_once, Deadline(10))
         until(lambda: pool.load == Load(0, 0))
+
+
+def test_what_cannot_be_done_in_the_background_is_nobodys_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process is ending, or may have no more threads: what is stale is served all the same."""
+
+    def refused(*arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    background, done = Background(1), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "submit", refused)
+        assert not background.do("key", done.set)
+    assert background.do("key", done.set), "and it is tried again"
+    assert done.wait(10)
 
 
 def test_a_forked_process_has_threads_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,3 +389,38 @@ def test_a_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) 
         DiskCache(str(tmp_path)).prepare()
     assert (tmp_path / "tmp" / "letter.txt").read_text() == "hers"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
+
+
+def test_a_lock_is_free_when_its_holder_is_done_though_it_was_forked_meanwhile(
+    disk: DiskCache,
+) -> None:
+    """A forked process has the same open file, and may live for long."""
+    read, write = os.pipe()
+    with disk._locked(SOURCE):
+        pid = os.fork()
+        if pid == 0:
+            os.read(read, 1)
+            os._exit(0)
+    try:
+        with disk._locked(SOURCE, 0):
+            pass
+    finally:
+        os.write(write, b"x")
+        os.waitpid(pid, 0)
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.parametrize("scope", [SOURCE, "médias/", ""])
+@pytest.mark.parametrize("missing", ["public", "private", "sources", "tmp", "locks"])
+def test_a_purge_is_complete_though_somebody_removed_a_part_of_the_cache(
+    disk: DiskCache, root: Path, missing: str, scope: str
+) -> None:
+    stands = disk.set_record(SOURCE, record())
+    disk.set(request(1), stands, rendition(), public=True)
+    disk.set(request(2), stands, rendition(), public=False)
+    shutil.rmtree(root / missing)
+    disk.purge(Scope(scope))
+    assert not [name for name in files(root) if name.endswith((".webp", ".source"))]
+    disk.set_record(SOURCE, stands)
+    assert disk.record(SOURCE) is None, "what was fetched before does not come back"

@@ -22,6 +22,7 @@ from test_herd import Herd, Slow, Work, serving, until, work
 from werkzeug.http import http_date
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
+from thumbproxy.metrics import Metrics
 from thumbproxy.ops import not_found
 from thumbproxy.responses import Response
 
@@ -442,6 +443,63 @@ def test_a_failure_is_remembered_for_seconds_by_everybody(
     for app in hosts:
         assert shows(get(app), RED)
     assert origin.asked == 2
+
+
+def test_an_origin_that_fails_after_a_404_is_spared_too(
+    make: Make, origin: Moody, clock: Clock
+) -> None:
+    app = make(shared=True)
+    origin.mood = replies(b"", status="404 Not Found")
+    assert get(app).status == 404
+    clock.forward(6)
+    origin.mood = FAILURES["500"][0]
+    for version in (None, "1", None, "2"):
+        assert get(app, version=version).status == 502
+    assert origin.asked == 2
+    clock.forward(6)
+    origin.mood = serves(NEW)
+    assert shows(get(app), RED)
+
+
+def test_a_background_question_that_fails_is_counted_as_that(
+    make: Make, origin: Moody, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[str] = []
+    monkeypatch.setattr(Metrics, "refreshed", lambda self, outcome: outcomes.append(outcome))
+    origin.mood = controls("max-age=60, stale-while-revalidate=600, stale-if-error=600")
+    app = make()
+    get(app)
+    clock.forward(61)
+    origin.mood = FAILURES["500"][0]
+    assert shows(get(app), TEAL)
+    until(lambda: bool(outcomes))
+    assert outcomes == ["failed"]
+
+
+def test_at_the_very_end_of_its_lifetime_it_is_stale(
+    make: Make, origin: Moody, clock: Clock
+) -> None:
+    origin.mood = controls(ON_ERROR)
+    app = make()
+    get(app)
+    clock.forward(60)
+    origin.mood = FAILURES["500"][0]
+    assert status(get(app)) == "fwd=stale; detail=origin-failed"
+    assert status(get(app)) == "hit; ttl=-1; detail=origin-failed"
+
+
+def test_what_may_not_be_kept_any_more_is_remembered_as_gone(
+    make: Make, origin: Moody, clock: Clock, tmp_path: Path
+) -> None:
+    """Else the janitor takes it, and a late answer from before brings the picture back."""
+    origin.mood = controls("max-age=60, stale-while-revalidate=0")
+    app = make()
+    get(app)
+    clock.forward(61)
+    origin.mood = controls("private", NEW)
+    assert shows(get(app), RED)
+    (record,) = tmp_path.rglob(".source")
+    assert record.stat().st_mtime == pytest.approx(clock.now, abs=1)
 
 
 def test_the_times_for_what_is_not_there_and_what_failed_are_settings(

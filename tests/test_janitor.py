@@ -217,6 +217,16 @@ def test_room_that_killed_writers_took_is_given_back(
     assert disk.janitor.usage.read().total == Space()
 
 
+def test_room_of_a_slow_writer_is_not_given_back_by_counts_in_a_row(root: Path) -> None:
+    disk = opened(root)
+    usage = disk.janitor.usage
+    with usage.room(Space(5 * MIB, 1)):
+        for _ in range(4):
+            disk.janitor.trim()
+        assert usage.read().total == Space(5 * MIB, 1)
+    assert usage.read().total == Space()
+
+
 def test_it_is_counted_daily_and_after_the_machine_has_started(root: Path) -> None:
     now = int(time.time())
     assert not Tally(counted_at=now - 60).due or time.clock_gettime(time.CLOCK_BOOTTIME) < 60
@@ -346,6 +356,52 @@ def test_what_has_expired_goes_without_being_asked_for(root: Path) -> None:
     assert not (root / "private" / "single.jpg").exists()
     assert list((root / "public").iterdir()) == []
     assert kept(disk) == real(root)
+
+
+def test_what_the_killed_left_goes_with_each_run(root: Path) -> None:
+    """Not only at a start: a server may run for years."""
+    disk = opened(root)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = os.uname().nodename
+    (root / "tmp" / f"{host}-{gone.pid}-x.0").write_bytes(b"half")
+    aside = root / "tmp" / f"{host}-{gone.pid}-x.1.aside"
+    (aside / "below").mkdir(parents=True)
+    (aside / "below" / "a.webp").write_bytes(b"picture")
+    assert disk.janitor.trim()
+    assert list((root / "tmp").iterdir()) == []
+    assert kept(disk) == real(root)
+
+
+def test_what_is_set_aside_counts_until_it_is_gone(root: Path) -> None:
+    disk = opened(root)
+    put(disk, "photos/a.jpg")
+    there = real(root)
+    aside = [disk._files.set_aside(f"{root}/private/photos")]
+    assert disk.janitor.trim()
+    assert kept(disk) == there
+    disk._files.remove_aside([path for path in aside if path])
+    assert kept(disk) == real(root) == Space()
+
+
+def test_a_janitor_that_has_to_stop_says_why_and_rests(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = opened(root)
+    for error, said, rest in (
+        (OSError(5, "Input/output error"), "had to stop: [Errno 5]", 50.0),
+        (RuntimeError("bug"), "unexpected error of the janitor", 0.0),
+    ):
+        monkeypatch.setattr(disk.janitor, "trim", lambda rest, error=error: raises(error))
+        disk.janitor._run()
+        assert said in caplog.messages[-1]
+        assert disk.janitor._not_before - time.monotonic() > rest
+        disk.janitor.wake()
+        assert disk.janitor._thread is None
+
+
+def raises(error: Exception) -> None:
+    raise error
 
 
 def test_links_are_never_followed(root: Path, tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ import pytest
 import servers
 from test_caches import SOURCE, record, rendition, request
 
+from thumbproxy.caches.base import Scope
 from thumbproxy.caches.memcached import MemcachedCache
+from thumbproxy.concurrency import Hold
+from thumbproxy.limits import Deadline
 
 
 @pytest.fixture
@@ -134,3 +137,93 @@ def test_a_client_is_never_shared_with_a_forked_process(cache: MemcachedCache) -
     assert os.read(read, 10) == bytes(3)
     os.close(read)
     os.close(write)
+
+
+def hosts(memcached: servers.Server, *names: str) -> list[MemcachedCache]:
+    namespace, address = uuid.uuid4().hex, f"127.0.0.1:{memcached.port}"
+    return [
+        MemcachedCache([address], secret="tests", namespace=namespace, host=name) for name in names
+    ]
+
+
+def test_a_lease_is_held_by_one_host_at_a_time(memcached: servers.Server) -> None:
+    one, two = hosts(memcached, "one", "two")
+    with one.hold("key", Deadline(0)) as first, two.hold("key", Deadline(0.03)) as second:
+        assert (first, second) == (Hold.AT_ONCE, Hold.NOT)
+        with two.hold("another", Deadline(0)) as other:
+            assert other is Hold.AT_ONCE
+        with two.hold("key", Deadline(0)) as third:
+            assert third is Hold.NOT, "who has not got it gives nothing back"
+    with two.hold("key", Deadline(0)) as hold:
+        assert hold is Hold.AT_ONCE
+
+
+def test_who_waits_for_a_lease_knows_that_others_had_it(memcached: servers.Server) -> None:
+    one, two = hosts(memcached, "one", "two")
+    holding, waiting = one.hold("key", Deadline(0)), threading.Event()
+    got: list[Hold] = []
+
+    def wait() -> None:
+        waiting.set()
+        with two.hold("key", Deadline(10)) as hold:
+            got.append(hold)
+
+    waiter = threading.Thread(target=wait)
+    with holding:
+        waiter.start()
+        assert waiting.wait(10)
+        waiter.join(0.05)
+        assert got == []
+    waiter.join(10)
+    assert got == [Hold.AFTER_OTHERS]
+
+
+def test_a_host_takes_over_what_its_dead_process_held(memcached: servers.Server) -> None:
+    """A nearer lease sees to it that of one host only one process asks."""
+    dead, living, stranger = hosts(memcached, "one", "one", "two")
+    lease = dead.hold("key", Deadline(0))
+    lease.__enter__()
+    with living.hold("key", Deadline(0)) as hold:
+        assert hold is Hold.AT_ONCE
+        with stranger.hold("key", Deadline(0)) as other:
+            assert other is Hold.NOT
+
+
+def test_what_memcached_loses_of_purges_is_put_back(
+    cache: MemcachedCache, raw: pylibmc.Client
+) -> None:
+    """By a process without a disk too, for what it knows; and nothing from before counts."""
+    cache.purge(Scope("photos/"))
+    cache.set_record(SOURCE, record(fetched_at=time.time() + 0.5))
+    log = cache.purges()
+    assert log is not None
+    assert cache.record(SOURCE) is not None
+    for lost in (None, b"", b"of somebody else"):
+        key = cache._log_key.hex()
+        raw.delete(key) if lost is None else raw.set(key, lost)
+        again = cache.purges()
+        assert again is not None
+        assert again.epoch != log.epoch
+        assert again.purges == log.purges
+        assert cache.record(SOURCE) is None
+        assert cache.purges() is again, "it was put there, and is the same for all"
+
+
+def test_of_hosts_that_all_find_no_list_of_purges_one_makes_it(memcached: servers.Server) -> None:
+    caches = hosts(memcached, *"abcdefgh")
+    barrier, epochs = threading.Barrier(len(caches)), []
+
+    def look(cache: MemcachedCache) -> None:
+        barrier.wait(10)
+        cache.purges()
+        log = cache.purges()
+        assert log is not None
+        epochs.append(log.epoch)
+
+    threads = [threading.Thread(target=look, args=(cache,)) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(epochs) == len(caches)
+    assert len(set(epochs)) == 1

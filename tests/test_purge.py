@@ -420,6 +420,27 @@ def test_who_asks_after_a_purge_does_not_wait_for_what_began_before(
         assert shows(after.result(), RED)
 
 
+def test_of_two_purges_in_a_row_each_is_told_apart(
+    make: Make, memcached: servers.Server, tmp_path: Path
+) -> None:
+    """memcached reckons with clocks that differ, so what it says of the first is after the second,
+    of which only the disk knows."""
+    shared = {"memcached": [f"127.0.0.1:{memcached.port}"], "memcached_namespace": str(tmp_path)}
+    app = make(**shared)
+    thumbnailer = app._thumbnailer
+    path = unquote(THUMBS.url(CAT, width=30, format="jpg"))
+    request = app._urls.parse(path)
+    assert request is not None
+    seen = set()
+    for one in (None, app, make()):
+        if one is not None:
+            one.purge(CAT)
+        for cache in thumbnailer._caches:
+            cache.record(CAT)
+        seen.add(thumbnailer._after_purges(thumbnailer._job(request, {}, 5)).purged)
+    assert len(seen) == 3
+
+
 # -- tags -------------------------------------------------------------------------------------
 
 

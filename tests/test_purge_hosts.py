@@ -21,7 +21,7 @@ from thumbproxy import ThumbProxy
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.host import Host, Journal
-from thumbproxy.caches.memcached import MemcachedCache
+from thumbproxy.caches.memcached import LARGEST_VALUE, MemcachedCache
 from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_log, new_purge
 
 # What is promised is 2 s; a busy machine may need a little more.
@@ -341,6 +341,15 @@ def test_purges_that_are_no_longer_told_are_no_news(counted: Counted, shared: Sh
     shared.log = PurgeLog("epoch")
     assert look(counted, shared) == []
     assert not shared.log.purges
+
+
+def test_the_list_of_purges_is_never_too_large_for_memcached() -> None:
+    purges = [new_purge(Scope(f"{number}/{'é' * 100}/{'é' * 100}")) for number in range(2000)]
+    log = new_log().with_purges(purges)
+    assert 100_000 < len(log.to_json()) < LARGEST_VALUE
+    assert purges[-1].id in log.purges
+    left_out = [purge.at for purge in purges if purge.id not in log.purges]
+    assert log.dropped == max(left_out) <= min(purge.at for purge in log.purges.values())
 
 
 def test_a_damaged_journal_is_an_empty_one(counted: Counted, shared: Shared, a_dir: Path) -> None:

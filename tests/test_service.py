@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from origin import Gallery, is_close, jpeg, opened
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.media import Encoded
+from thumbproxy.media import Encoded, Rendition
 from thumbproxy.responses import Response
 
 KEY = servers.KEY
@@ -332,6 +333,38 @@ def test_more_work_than_may_wait_is_refused_at_once(
         assert admitted.result().status == 200
     assert refused.status == 503
     assert dict(refused.headers)["Retry-After"] == "1"
+
+
+def test_server_timing_tells_of_the_fetch_where_there_was_one(make: Make) -> None:
+    app = make()
+    first, second = (dict(get(app, width=width).headers) for width in (30, 12))
+    assert re.findall(r"(\w+);dur=", first["Server-Timing"]) == ["fetch", "render", "encode"]
+    assert re.findall(r"(\w+);dur=", second["Server-Timing"]) == ["render", "encode"]
+
+
+def test_pictures_of_one_source_are_made_together(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoded once: that is most of the work."""
+    alone: list[object] = []
+    render = PillowEngine.render
+
+    def noted(*args: Any, **more: Any) -> Encoded:
+        alone.append(args)
+        return render(*args, **more)
+
+    monkeypatch.setattr(PillowEngine, "render", noted)
+    app = make()
+    requests = [
+        app._urls.parse(unquote(THUMBS.url("a.jpg", width=width, format="jpg")))
+        for width in (30, 20, 10)
+    ]
+    for expected in ("fwd=uri-miss; stored", "hit; detail=disk"):
+        for made, width in zip(app._thumbnailer.make_many(requests), (30, 20, 10), strict=True):
+            assert isinstance(made, Rendition)
+            assert made.cache_status == expected
+            assert opened(made.body).width == width
+    assert alone == []
 
 
 def test_the_log_says_what_the_origin_answered(caplog: pytest.LogCaptureFixture) -> None:

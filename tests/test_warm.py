@@ -417,6 +417,15 @@ def test_a_journal_without_its_end_forgets_no_more_than_its_end(tmp_path: Path) 
             assert 7 in journal
 
 
+@pytest.mark.parametrize("end", ["d", "done", "done\t", "\n", "done\tb.jpg\t\t00000000"])
+def test_a_journal_that_was_cut_anywhere_is_read(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "journal"
+    path.write_text(f"done\ta.jpg\t\t{7:016x}\n{end}")
+    for _ in range(2):
+        with Journal(str(path)) as journal:
+            assert 7 in journal
+
+
 def test_a_journal_is_for_one_run_at_a_time(tmp_path: Path) -> None:
     path = str(tmp_path / "journal")
     with Journal(path), pytest.raises(JournalInUse):

@@ -175,7 +175,11 @@ class Background:
             if key in self._under_way or len(self._under_way) >= _LONGEST_BACKLOG:
                 return False
             self._under_way.add(key)
-        pool.submit(self._run, key, work)
+        try:
+            pool.submit(self._run, key, work)
+        except RuntimeError:  # the process is ending, or may have no more threads
+            self._landed(key)
+            return False
         return True
 
     def _run(self, key: Hashable, work: Callable[[], None]) -> None:
@@ -184,8 +188,11 @@ class Background:
         except Exception:
             log.exception("unexpected error in the background, for %r", key)
         finally:
-            with self._lock:
-                self._under_way.discard(key)
+            self._landed(key)
+
+    def _landed(self, key: Hashable) -> None:
+        with self._lock:
+            self._under_way.discard(key)
 
     def _pool(self) -> ThreadPoolExecutor:
         pid = os.getpid()

@@ -116,7 +116,8 @@ class Sources:
 
     def _stale(self, job: Job, record: SourceRecord, now: float) -> Source | None:
         """What is past its lifetime, while the origin is asked or has just failed (RFC 5861)."""
-        ttl = f"hit; ttl={math.floor(record.fresh_until - now)}"
+        # Below zero, which is what tells it from a fresh one (RFC 9211 section 2.4).
+        ttl = f"hit; ttl={min(-1, math.floor(record.fresh_until - now))}"
         bearable = record.failure is None or record.error_until > now
         if record.failure is not None and self._remembered(record.failure, now):
             if not bearable:
@@ -187,7 +188,7 @@ class Sources:
 
     def _still_failing(self, job: Job, record: FailureRecord, now: float) -> bool:
         # Another `v_` may be news of what an origin said; not of one that could say nothing.
-        if record.fetched_at and job.request.options.version not in (None, record.v):
+        if record.failure.news and job.request.options.version not in (None, record.v):
             return False
         if not self._remembered(record.failure, now):
             return False
@@ -287,7 +288,11 @@ class Sources:
                 except (SourceError, OriginError) as error:
                     self._metrics.refreshed(outcome_of(error))
                 else:
-                    self._metrics.refreshed("ok" if source.body else "not_modified")
+                    failure = source.record.failure
+                    if failure is not None:  # the stale one is what there is in place of news
+                        self._metrics.refreshed(outcome_of(failure.error()))
+                    else:
+                        self._metrics.refreshed("ok" if source.body else "not_modified")
 
         self._background.do(name, refresh)
 
@@ -352,7 +357,8 @@ class Sources:
 
     def _forget(self, source: str, began: float) -> None:
         """Let nothing stand of a source that may not be kept (any more)."""
-        gone = Failure(SourceNotFound.token, "", 0.0)
+        # Not remembered for a second; but kept, against the answers from before (rounds.py).
+        gone = Failure(SourceNotFound.token, "", began)
         self._let_stand(source, FailureRecord(gone, Validators(), 0, began))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from thumbproxy.concurrency import Lease
 from thumbproxy.errors import (
     BrokenImage,
+    OriginError,
     OriginFailed,
     OriginTimeout,
     SourceNotFound,
@@ -39,6 +40,11 @@ class Failure:
     def error(self) -> ThumbproxyError:
         """The same failure as a new exception."""
         return _BY_TOKEN[self.token](self.reason, log="as a moment ago; not asked again yet")
+
+    @property
+    def news(self) -> bool:
+        """Whether the origin has said something; not that it could say nothing."""
+        return not issubclass(_BY_TOKEN[self.token], OriginError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,14 @@ def settle(standing: Record | None, record: Record) -> Record:
     if standing is None or standing.fetched_at > time.time() + 1:
         return record
     if standing.fetched_at > record.fetched_at:
+        if (
+            isinstance(standing, FailureRecord)
+            and isinstance(record, FailureRecord)
+            and not record.failure.news
+        ):
+            # It stays the latest that the origin has said; but one that fails since is spared.
+            later = max(standing.failure, record.failure, key=lambda failure: failure.retry_at)
+            return replace(standing, failure=later)
         return standing
     if isinstance(record, FailureRecord):
         return replace(record, modified=max(record.modified, standing.modified))

@@ -22,7 +22,7 @@ from thumbproxy.caches.files import Files
 from thumbproxy.caches.inventory import Inventory, take
 from thumbproxy.caches.janitor import Janitor
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
-from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.locks import acquire, release
 from thumbproxy.caches.reading import NAME_ERRORS, Reader
 from thumbproxy.caches.usage import NOTHING, CacheFull, Space, Usage
 from thumbproxy.concurrency import Hold
@@ -183,7 +183,7 @@ class DiskCache(Reader):
             yield hold
         finally:
             if fd >= 0:
-                os.close(fd)
+                release(fd)
 
     def _locked(
         self, source: str | None, seconds: float | None = None
@@ -272,12 +272,13 @@ class DiskCache(Reader):
         layout = self.layout
         if scope.kind == "folder":
             return [f"{tree}/{scope.text}".rstrip("/") for tree in (layout.public, layout.private)]
-        return [
-            entry.path
-            for tree in (layout.public, layout.private, layout.sources)
-            for entry in os.scandir(tree)
-            if entry.name != PURGED  # which the new mark replaces
-        ]
+        found: list[str] = []
+        for tree in (layout.public, layout.private, layout.sources):
+            # Where somebody has removed one, there is still the rest.
+            with suppress(FileNotFoundError), os.scandir(tree) as entries:
+                # The mark is replaced by the new one.
+                found += [entry.path for entry in entries if entry.name != PURGED]
+        return found
 
     def _set_source_aside(self, source: str) -> list[str | None]:
         standing, paths = self._standing(source), []

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from thumbproxy.caches.base import Removed
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.locks import acquire, release
 from thumbproxy.caches.usage import FOLDER, Freed, Room, Space, Usage, space
 from thumbproxy.caches.walk import Found, Shelf, walk
 from thumbproxy.concurrency import Hold
@@ -92,7 +92,7 @@ class Files:
                 raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
             yield
         finally:
-            os.close(fd)
+            release(fd)
 
     # -- removing --------------------------------------------------------------------------
 
@@ -109,7 +109,10 @@ class Files:
         try:
             os.rename(path, aside)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            if not os.path.lexists(path):
+                return None
+            self._layout.make()  # it is tmp/ that is not there
+            os.rename(path, aside)
         return aside
 
     def remove_aside(self, paths: Iterable[str]) -> Removed:

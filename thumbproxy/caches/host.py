@@ -12,7 +12,6 @@ from typing import Protocol
 
 from thumbproxy.caches.base import Removed, Scope
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.files import Files
 from thumbproxy.caches.purges import RETENTION, SKEW, Purge, PurgeLog, new_purge, read_log
 from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
@@ -46,7 +45,6 @@ class Journal:
     def __init__(self, disk: DiskCache) -> None:
         self._path = f"{disk.layout.locks}/purges"
         self._disk = disk
-        self._files = Files(disk.layout)
 
     def read(self) -> PurgeLog:
         """Empty where there is none, or a damaged one."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.locks import acquire, release
 from thumbproxy.caches.rounds import Progress, Round
 from thumbproxy.caches.usage import LOW, NOTHING, Space, Usage
 from thumbproxy.concurrency import Hold
@@ -123,7 +123,7 @@ class Janitor:
         try:
             yield acquire(fd, "janitor", patience) is not Hold.NOT
         finally:
-            os.close(fd)
+            release(fd)
 
 
 def _no_rest() -> None:

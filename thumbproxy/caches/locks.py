@@ -14,6 +14,7 @@ import hashlib
 import os
 import struct
 import time
+from contextlib import suppress
 
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
@@ -21,6 +22,7 @@ from thumbproxy.limits import Deadline
 # struct flock: type, whence, start, length, pid; a length of 0 is all of the file.
 _FLOCK = struct.Struct("hhqqi4x")
 _OFFSETS = 1 << 62
+_EVERYTHING = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 _BUSY = (errno.EAGAIN, errno.EACCES)
 # The byte after those of the keys: locked by whoever wants all of them.
 _ALL = "\0all"
@@ -28,7 +30,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
 
 def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
-    """Lock `key`, or all keys at once if it is None, for as long as `fd` is open.
+    """Lock `key`, or all keys at once if it is None, until `release`.
 
     fd        of the lock file, open for writing, and of nobody else
     patience  how long to wait for another holder
@@ -45,6 +47,14 @@ def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
         time.sleep(min(pause, patience.remaining))
         pause = min(2 * pause, _LONGEST_PAUSE)
     return hold
+
+
+def release(fd: int) -> None:
+    """Unlock whatever `fd` has locked, and close it. Closing alone would leave it to those who were
+    forked meanwhile and have the same open file: for as long as they live."""
+    with suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _EVERYTHING)
+    os.close(fd)
 
 
 def _region(key: str | None) -> bytes:

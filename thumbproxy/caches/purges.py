@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Scope
@@ -14,6 +14,9 @@ from thumbproxy.errors import BadSource
 # Seconds for which a purge is told, and for which what is shared may be used at most.
 RETENTION = 7 * 86_400
 _LONGEST = 2_000
+# Bytes of all that they are about, in UTF-8; JSON needs up to three times as many. memcached takes
+# no value over 1 MiB, and the log comes along with each record that is read.
+_LARGEST = 200_000
 # Clocks of hosts may differ by this much, seconds.
 SKEW = 2.0
 
@@ -59,13 +62,24 @@ class PurgeLog:
         kept = sorted(
             (purge for purge in merged.values() if purge.at > old), key=lambda purge: purge.at
         )
-        left_out, kept = kept[:-_LONGEST], kept[-_LONGEST:]
-        dropped = max([self.dropped, *(purge.at for purge in left_out)])
-        return PurgeLog(self.epoch, kept, dropped=dropped)
+        first = _first_that_fits(kept)
+        dropped = max([self.dropped, *(purge.at for purge in kept[:first])])
+        return PurgeLog(self.epoch, kept[first:], dropped=dropped)
 
     def to_json(self) -> bytes:
         purges = [(purge.id, purge.scope.text, purge.at) for purge in self.purges.values()]
         return json.dumps({"epoch": self.epoch, "dropped": self.dropped, "purges": purges}).encode()
+
+
+def _first_that_fits(purges: Sequence[Purge]) -> int:
+    """How many of the oldest are to be left out."""
+    room, first = _LARGEST, len(purges)
+    while first and len(purges) - first < _LONGEST:
+        room -= len(purges[first - 1].scope.text.encode())
+        if room < 0:
+            break
+        first -= 1
+    return first
 
 
 def new_log(purges: Iterable[Purge] = ()) -> PurgeLog:

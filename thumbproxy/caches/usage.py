@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.locks import acquire, release
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
 
@@ -279,7 +279,7 @@ class Usage:
                 raise TimeoutError(f"{self.path} is locked for too long")
             yield fd
         finally:
-            os.close(fd)
+            release(fd)
 
     def _new(self) -> Tally:
         """Of an empty cache it is known what is there; else somebody has to look."""

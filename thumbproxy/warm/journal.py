@@ -54,9 +54,9 @@ class Journal:
         last = b"\n"
         self._file.seek(0)
         for last in self._file:
-            status, *_, mark = last.decode("utf-8", "replace").rstrip("\n").split("\t")
-            if status == "done" and _DIGEST.fullmatch(mark):
-                done.append(int(mark, 16))
+            fields = last.decode("utf-8", "replace").rstrip("\n").split("\t")
+            if fields[0] == "done" and _DIGEST.fullmatch(fields[-1]):
+                done.append(int(fields[-1], 16))
         if not last.endswith(b"\n"):
             self._file.write(b"\n")
         return array("Q", sorted(done))
