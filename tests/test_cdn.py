@@ -187,7 +187,7 @@ def test_what_does_not_pass_is_told_without_secrets(
 
 
 def test_nobody_there_is_told_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PurgeFailed, match=r"^fastly: no answer \(ConnectionError\)$"):
+    with pytest.raises(PurgeFailed, match=r"^fastly: connection refused by 127.0.0.1:[0-9]+$"):
         fastly(f"http://127.0.0.1:{servers.free_port()}").purge(Scope("a/"))
 
 
@@ -197,7 +197,7 @@ def test_who_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(api, "_READ_SECONDS", 0.05)
     vendor.held = threading.Event()
     try:
-        with pytest.raises(PurgeFailed, match=r"no answer \(ReadTimeout\)$"):
+        with pytest.raises(PurgeFailed, match=r": no whole answer in time from 127.0.0.1:[0-9]+$"):
             cdn.purge(Scope("a/"))
     finally:
         vendor.held.set()

@@ -47,7 +47,8 @@ def origin(gallery: Gallery) -> Iterator[servers.Server]:
 def check(server: servers.Server, width: int, **options: Any) -> servers.Reply:
     """Ask for two pictures and see that they are the right ones; the second of them."""
     for source, color in (("a.jpg", TEAL), ("b.jpg", RED)):
-        reply = server.ask(THUMBS.url(source, width=width, format="jpg", **options))
+        url = THUMBS.url(source, width=width, enlarge=True, format="jpg", **options)
+        reply = server.ask(url)
         assert reply.status == 200, reply.body
         assert opened(reply.body).width == width
         assert is_close(opened(reply.body), color)
@@ -76,7 +77,7 @@ def sharing(port: int, **environ: Any) -> dict[str, Any]:
 
 def widths() -> Iterator[int]:
     """Sizes that nobody has asked for, so that all tiers are asked."""
-    return iter(range(5, 120))
+    return iter(range(5, 2000))
 
 
 def test_memcached_may_stop_and_go_on(origin: servers.Server, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from thumbproxy.origins.http import HttpOrigin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
-from thumbproxy.settings import Settings
+from thumbproxy.settings import Settings, has_scheme
 from thumbproxy.wsgi import WSGIApp
 
 try:
@@ -148,7 +148,8 @@ def mounts_of(settings: Settings, origins: Mapping[str, OriginLike], faults: lis
         try:
             mounted[prefix] = _mounted(origin, settings)
         except SettingsError as error:
-            faults += error.faults
+            place = f"origins: {prefix!r}" if prefix else "origin"
+            faults += [f"{place}: {fault}" for fault in error.faults]
     try:
         return Mounts(mounted)
     except ValueError as error:
@@ -166,26 +167,26 @@ def _mounted(origin: OriginLike, settings: Settings) -> Origin:
     if isinstance(origin, Origin):
         return origin
     if not callable(origin):
-        raise SettingsError([f"origins: {origin!r} is no origin, application, folder or URL."])
+        raise SettingsError([f"{origin!r} is no origin, application, folder or URL."])
     return WsgiOrigin(origin)
 
 
 def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
-    if not setting.location.startswith(("http://", "https://")):
+    if not has_scheme(setting.location):
         return Folder(Path(setting.location).expanduser(), immutable=setting.immutable)
     try:
         return HttpOrigin(
             setting.location, immutable=setting.immutable, allow_networks=settings.allow_networks
         )
     except ValueError as error:
-        raise SettingsError([f"origin: {error}."]) from None
+        raise SettingsError([f"{error}. It is a folder or an http or https URL."]) from None
 
 
 def _check_folder(folder: Folder) -> None:
     if not os.path.isdir(folder.path):
-        raise SettingsError([f"origin: there is no folder {folder.path!r}."])
+        raise SettingsError([f"there is no folder {folder.path!r}."])
     if not os.access(folder.path, os.R_OK | os.X_OK):
-        raise SettingsError([f"origin: this user may not read the folder {folder.path!r}."])
+        raise SettingsError([f"this user may not read the folder {folder.path!r}."])
 
 
 def disk_of(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCache | None:

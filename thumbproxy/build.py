@@ -66,12 +66,17 @@ class ThumbProxy(Middleware):
         **settings: Any,
     ) -> None:
         unknown = sorted(settings.keys() - Settings.__dataclass_fields__.keys())
-        if unknown:
-            raise SettingsError([unknown_setting(name, name) for name in unknown])
-        checked = Settings(**settings)
-        mounts = origins or configured_origins(checked) or {"": app}
+        faults = [unknown_setting(name, name) for name in unknown]
         hooks = (on_purge,) if callable(on_purge) else tuple(on_purge)
-        super().__init__(app, **parts(checked, mounts, hooks).middleware())
+        try:
+            checked = Settings(**{name: settings[name] for name in settings.keys() - unknown})
+            mounts = origins or configured_origins(checked) or {"": app}
+            built = parts(checked, mounts, hooks)
+        except SettingsError as error:
+            raise SettingsError([*faults, *error.faults]) from None
+        if faults:
+            raise SettingsError(faults)
+        super().__init__(app, **built.middleware())
 
     def purge(self, what: str) -> PurgeResult:
         """Remove all that is kept of "photos/cat.jpg" a source, "photos/" a folder, "" everything,

@@ -4,6 +4,8 @@ has grown stale, and that know every interim response."""
 from __future__ import annotations
 
 import http.client
+import ssl
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
@@ -24,6 +26,43 @@ def is_stale(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, StaleConnection):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+_WORDS: dict[type[OSError], str] = {
+    ConnectionRefusedError: "connection refused by",
+    ConnectionResetError: "connection closed by",
+    TimeoutError: "no whole answer in time from",
+}
+
+
+def told(error: BaseException, server: str) -> str:
+    """What kept us from an answer of `server` ("host:port"), in words; "" if that is not known.
+
+    Libraries wrap what happened in layers and show them all, with the request. Here is nothing of
+    the request, so no secret either.
+    """
+    for cause in _causes(error):
+        for kind, words in _WORDS.items():
+            if isinstance(cause, kind):
+                return f"{words} {server}"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate of {server} is not trusted: {cause.verify_message}"
+        if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
+            return f"no connection to {server}: {cause.strerror}"
+    return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised for: chained, or kept in it as urllib3 does."""
+    seen: list[object] = []
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and not any(cause is known for known in seen):
+            seen.append(cause)
+            yield cause
+            waiting += [cause.__cause__ or cause.__context__, getattr(cause, "reason", None)]
+            waiting += cause.args
 
 
 class FinalResponse(http.client.HTTPResponse):

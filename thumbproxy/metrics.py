@@ -123,7 +123,7 @@ class Metrics:
         """A purge was asked for, and removed so much from the disk."""
 
     def cache_size(self, bytes: int, files: int) -> None:
-        """What the disk cache holds, as last measured by any process."""
+        """What the disk cache holds, as any process last knew it."""
 
     def tier_failed(self, tier: Tier) -> None:
         """A tier failed an operation; it is down until it is said to have recovered."""

@@ -68,9 +68,9 @@ class MetricsPage:
 
     def _page(self, environ: Environ) -> Response:
         if not bears(environ, self._token):
-            return _challenge("Metrics are shown to those who have the token.")
+            return _challenge("unauthorized: Metrics are shown to those who have the token.")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = plain(405, "Metrics are read with GET.")
+            refusal = plain(405, "method-not-allowed: Metrics are read with GET.")
             refusal.headers.append(("Allow", "GET, HEAD"))
             return refusal
         return _reply(200, *_exposition(environ.get("HTTP_ACCEPT", "")))
@@ -89,7 +89,7 @@ class PurgePage:
     def __call__(self, environ: Environ, path: Callable[[], str]) -> Response:
         """path: the decoded path below the prefix, which is not looked at without the token."""
         if not bears(environ, self._token):
-            return _challenge("Purging is for those who have the token.")
+            return _challenge("unauthorized: Purging is for those who have the token.")
         result = self._purge(scope_of(path()))
         # What could not be purged can be tried again; the body says what that is.
         return _reply(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, cast
+from urllib.parse import unquote, urlsplit
 
 from thumbproxy.caches.base import Removed, Scope
 from thumbproxy.cdn.base import Cdn
@@ -123,9 +124,10 @@ class Purger:
                 done[name] = _told(name, tell)
         failed = {name: str(it) for name, it in done.items() if isinstance(it, PurgeFailed)}
         purged = tuple(name for name in done if name not in failed)
-        log.info("purged %r: %d files, %d bytes", text, removed.files, removed.bytes)
+        what = repr(text) if text else "everything"
+        log.info("purged %s: %d files, %d bytes", what, removed.files, removed.bytes)
         for why in failed.values():
-            log.warning("not purged of %r: %s", text, why)
+            log.warning("not purged of %s: %s", what, why)
         return PurgeResult(text, removed.files, removed.bytes, purged, failed)
 
     def _outside(self, scope: Scope) -> list[tuple[str, Callable[[], object]]]:
@@ -216,6 +218,16 @@ def follow_purges() -> None:
     for purger in list(_purgers):
         if not purger.following:
             purger.follow()
+
+
+def scope_at(address: str, prefix: str) -> str | None:
+    """The same of a whole URL or a path with the prefix, percent-encoded; None if it is below
+    another. What begins otherwise is a source or a folder, as it stands."""
+    if not address.startswith(("/", "http://", "https://")):
+        return scope_of(address)
+    path = unquote(urlsplit(address).path)
+    prefix = prefix.rstrip("/") + "/"
+    return scope_of(path.removeprefix(prefix)) if path.startswith(prefix) else None
 
 
 def scope_of(path: str) -> str:

@@ -200,13 +200,16 @@ def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePol
     return headers
 
 
-def error_response(error: ThumbproxyError, *, auto: bool) -> Response:
-    """A token for machines and a sentence for people, never stored by anyone."""
+def error_response(error: ThumbproxyError, *, auto: bool, methods: str = "GET, HEAD") -> Response:
+    """A token for machines and a sentence for people, never stored by anyone.
+
+    methods  what a 405 says is allowed
+    """
     more = []
     if error.retry_after is not None:
         more.append(("Retry-After", str(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
-        more.append(("Allow", "GET, HEAD"))
+        more.append(("Allow", methods))
     return _refusal(error.status, f"{error.token}: {error.reason}", *more, auto=auto)
 
 

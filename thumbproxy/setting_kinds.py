@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.kinds import COMPASS, SMART, Gravity, Kind, Number, Pattern
@@ -23,10 +23,47 @@ EXAMPLE_KEYS = {
 
 # What kinds raise for a value that they do not take.
 REFUSALS = (ValueError, TypeError, AttributeError, KeyError)
+_Entry = TypeVar("_Entry")
 
 
 class Refusal(ValueError):
     """Why a value is refused, where its kind knows more than what it takes. Shows no secret."""
+
+
+class Explained(Refusal):
+    """Tells what would be allowed as well."""
+
+
+def _table(value: Any, entry: Callable[[str, Any], _Entry]) -> dict[str, _Entry]:
+    """Each entry of a table, checked by `entry`. Raises one Refusal for all that are wrong."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    checked: dict[str, _Entry] = {}
+    refusals: list[Refusal] = []
+    for name, given in value.items():
+        try:
+            checked[name] = entry(name, given)
+        except Refusal as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise _together(refusals)
+    return checked
+
+
+def _together(refusals: Iterable[Refusal]) -> Refusal:
+    """One for all; what would be allowed is told of each, or once at the end."""
+    refusals = list(refusals)
+    whys = "; ".join(dict.fromkeys(str(refusal) for refusal in refusals))
+    explained = all(isinstance(refusal, Explained) for refusal in refusals)
+    return Explained(whys) if explained else Refusal(whys)
+
+
+def _named(name: str) -> str:
+    try:
+        checked: str = NAME.check(name)
+    except (ValueError, TypeError):
+        raise Explained(f"{name!r} cannot be a name, which is {NAME.allowed}") from None
+    return checked
 
 
 class Switch:
@@ -63,12 +100,24 @@ class ListOf:
         return f"a list, each {self.kind.allowed}"
 
     def read(self, text: str) -> tuple[Any, ...]:
-        return tuple(self.kind.read(part.strip()) for part in text.split(",") if part.strip())
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return self._each(parts, self.kind.read)
 
     def check(self, value: Any) -> tuple[Any, ...]:
         if isinstance(value, str):
             raise Refusal("one text is not a list")
-        return tuple(self.kind.check(item) for item in value)
+        return self._each(value, self.kind.check)
+
+    def _each(self, values: Iterable[Any], take: Callable[[Any], Any]) -> tuple[Any, ...]:
+        taken, refusals = [], []
+        for value in values:
+            try:
+                taken.append(take(value))
+            except Refusal as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise _together(refusals)
+        return tuple(taken)
 
 
 class OriginSetting(NamedTuple):
@@ -138,11 +187,15 @@ class OriginTable:
         raise ValueError
 
     def check(self, value: Any) -> dict[str, OriginSetting]:
-        return {prefix: self._entry(prefix, entry) for prefix, entry in value.items()}
+        return _table(value, self._entry)
 
     def _entry(self, prefix: str, entry: Any) -> OriginSetting:
         if prefix in self.reserved():
             raise Refusal(f"{prefix!r} is a setting and belongs above [origins]")
+        known = OriginSetting._fields
+        unknown = [key for key in entry if key not in known] if isinstance(entry, dict) else []
+        if unknown:
+            raise Refusal(f"{prefix!r} has {unknown[0]!r}, which is none of {', '.join(known)}")
         try:
             setting = OriginSetting(**entry) if isinstance(entry, dict) else entry
             setting = (
@@ -183,9 +236,12 @@ class WatermarkTable:
         raise ValueError
 
     def check(self, value: Any) -> dict[str, WatermarkSetting]:
-        return {NAME.check(name): self._entry(name, entry) for name, entry in value.items()}
+        return _table(value, self._entry)
 
     def _entry(self, name: str, entry: Any) -> WatermarkSetting:
+        name = _named(name)
+        if not isinstance(entry, WatermarkSetting | Mapping):
+            raise Refusal(f"{name!r} is no table")
         values = entry._asdict() if isinstance(entry, WatermarkSetting) else dict(entry)
         faults = [] if "image" in values else [f"{name!r} has no image"]
         for key, given in values.items():
@@ -211,15 +267,16 @@ class PresetTable:
         raise ValueError
 
     def check(self, value: Any) -> dict[str, str]:
-        return {NAME.check(name): self._entry(name, text) for name, text in value.items()}
+        return _table(value, self._entry)
 
     def _entry(self, name: str, text: Any) -> str:
+        name = _named(name)
         if not isinstance(text, str):
-            raise Refusal(f"{name!r} is not a text like 'w_400,fit_cover'")
+            raise Explained(f"{name!r} is not a text like 'w_400,fit_cover'")
         try:
             return str(Options.read(text))
         except BadOptions as error:
-            raise Refusal(f"of {name!r}, {error.reason.rstrip('.')}") from None
+            raise Explained(f"of {name!r}, {error.reason.rstrip('.')}") from None
 
 
 class CdnTable:
@@ -227,7 +284,8 @@ class CdnTable:
 
     allowed = (
         "a table for each in the file: [cdn.fastly] with service and token, [cdn.cloudflare] with "
-        "zone and token, [cdn.cloudfront] with distribution; in a variable, the same as TOML"
+        "zone and token, [cdn.cloudfront] with distribution; all with endpoint if you like, the "
+        "first two with whole; in a variable, the same as TOML"
     )
     # What each calls its id, and whether a token and `whole` belong to it.
     _ids: Mapping[str, tuple[str, bool]] = {
@@ -242,11 +300,18 @@ class CdnTable:
         "endpoint": lambda value: bool(re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value)),
     }
 
+    _forms: Mapping[str, str] = {
+        "id": "one word of letters, digits, _ and -",
+        "token": "one word of ASCII characters",
+        "whole": "true or false",
+        "endpoint": "a URL like https://api.example.com, without a query",
+    }
+
     def read(self, text: str) -> Any:
         return self.check(tomllib.loads(text))
 
     def check(self, value: Any) -> dict[str, CdnSetting]:
-        return {name: self._entry(name, entry) for name, entry in value.items()}
+        return _table(value, self._entry)
 
     def _entry(self, name: str, entry: Any) -> CdnSetting:
         if isinstance(entry, CdnSetting):
@@ -263,7 +328,8 @@ class CdnTable:
             if key not in known:
                 faults.append(f"{name} has {key!r}, which is none of {', '.join(known)}")
             elif not self._fits("id" if key == id else key, given):
-                faults.append(f"{key} of {name} is not of its form")
+                form = self._forms["id" if key == id else key]
+                faults.append(f"{key} of {name} is not {form}")
         if faults:
             raise Refusal("; ".join(faults))
         return CdnSetting(**{"id" if key == id else key: given for key, given in entry.items()})

@@ -13,15 +13,17 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from thumbproxy.errors import SettingsError
+from thumbproxy.errors import BadOptions, SettingsError
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.kinds import Choice, Kind, Number, Pattern
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding
+from thumbproxy.options import Options
 from thumbproxy.setting_kinds import (
     REFUSALS,
     CdnSetting,
     CdnTable,
+    Explained,
     Key,
     ListOf,
     Network,
@@ -207,13 +209,16 @@ class Settings:
     request_timeout: float = _setting(Number(0, 600, 3), 25, "one request")
 
     def __post_init__(self) -> None:
-        faults = []
+        faults, wrong = [], set()
         for setting in fields(self):
             try:
                 value = _kind(setting).check(getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
             except REFUSALS as error:
+                wrong.add(setting.name)
                 faults.append(_fault(setting.name, setting, getattr(self, setting.name), error))
+        if wrong.isdisjoint(_OF_PRESETS):
+            faults += self._preset_faults()
         if self.keys == ():
             faults.append(
                 "keys: none given. `thumbproxy keygen` makes one; put it into THUMBPROXY_KEYS "
@@ -221,6 +226,17 @@ class Settings:
             )
         if faults:
             raise SettingsError(faults)
+
+    def _preset_faults(self) -> Iterator[str]:
+        """Presets that no server with these settings would make a picture of."""
+        for name, text in self.presets.items():
+            options = Options.read(text)
+            try:
+                options.check(self.limits)
+            except BadOptions as error:
+                yield f"presets: of {name!r}, {error.reason}"
+            if options.watermark not in (None, *self.watermarks):
+                yield f"presets: of {name!r}, there is no watermark {options.watermark!r}."
 
     @classmethod
     def load(
@@ -233,16 +249,19 @@ class Settings:
         """Read the three places, the later winning. Raises SettingsError with all faults."""
         values: dict[str, Any] = dict(defaults or {})
         faults: list[str] = []
+        wrong: set[str] = set()
         said = [*_from_file(file), *_from_environment(environ or {}), *_from_arguments(arguments)]
         for entry in said:
             try:
                 values[entry.name] = _read(entry)
             except SettingsError as error:
+                wrong.add(entry.name)
                 faults += error.faults
+        if not wrong.isdisjoint(_OF_PRESETS):
+            wrong.add("presets")
         try:
             settings = cls(**values)
         except SettingsError as error:
-            wrong = {entry.name for entry in said}
             faults += [fault for fault in error.faults if fault.partition(":")[0] not in wrong]
         if faults:
             raise SettingsError(faults)
@@ -276,6 +295,8 @@ class Settings:
         )
 
 
+# By what it is decided whether a preset can be used.
+_OF_PRESETS = ("presets", "watermarks", "max_output_side")
 _PLACES = ("cache_dir", "nginx_cache_dir", "origin", "origins", "watermarks")
 _FIELDS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(Settings)}
 
@@ -317,8 +338,13 @@ def _located(value: Any, folder: Path) -> Any:
     }
 
 
+def has_scheme(place: str) -> bool:
+    """Whether it is meant as a URL, of whatever kind, and not as a folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
+
+
 def _absolute(value: Any, folder: Path) -> Any:
-    if not isinstance(value, str) or not value or value.startswith(("http:", "https:", "~")):
+    if not isinstance(value, str) or not value or value.startswith("~") or has_scheme(value):
         return value
     return str(folder / value)
 
@@ -362,4 +388,5 @@ def _kind(setting: Field[Any]) -> Kind:
 def _fault(label: str, setting: Field[Any], value: Any, error: Exception) -> str:
     shown = "what was given" if setting.metadata["secret"] else repr(value)[:80]
     why = f"{error}" if isinstance(error, Refusal) else f"{shown} is not allowed"
-    return f"{label}: {why}; it takes {_kind(setting).allowed}."
+    allowed = "" if isinstance(error, Explained) else f"; it takes {_kind(setting).allowed}"
+    return f"{label}: {why}{allowed}."

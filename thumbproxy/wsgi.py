@@ -82,7 +82,8 @@ class Middleware:
         if not isinstance(failure, RequestError):  # of those, anyone can make any number
             level = logging.WARNING if failure.status >= 500 else logging.INFO
             log.log(level, "%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
-        response = error_response(failure, auto=path.endswith(f".{AUTO}"))
+        methods = "GET, HEAD" if self._purges is None else "GET, HEAD, PURGE"
+        response = error_response(failure, auto=path.endswith(f".{AUTO}"), methods=methods)
         seconds = time.perf_counter() - began
         self._metrics.request(failure_of(failure), failure.status, len(response.body), seconds)
         return response
@@ -92,8 +93,9 @@ class Middleware:
         return path_text(environ)[len(self._urls.prefix) :]
 
     def _image(self, environ: Environ, began: float) -> Response | None:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            raise MethodNotAllowed
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("PURGE needs the setting purge_token." * (method == "PURGE"))
         request = self._urls.parse(path_text(environ))
         if request is None:
             return None

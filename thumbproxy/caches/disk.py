@@ -54,7 +54,7 @@ class DiskCache(Reader):
         metrics = metrics or Metrics()
         breaker = Breaker(f"the disk cache {directory}", 0, self.tier, metrics)
         super().__init__(Layout(directory), breaker)
-        self._usage = Usage(self.layout, bounds)
+        self._usage = Usage(self.layout, bounds, metrics)
         self._files = Files(self.layout, self._usage)
         self.janitor = Janitor(self.layout, self._files, self._usage, metrics)
         # Among whom its locks hold.
@@ -68,6 +68,7 @@ class DiskCache(Reader):
         self.layout.make()
         self.host = self._host()
         self._files.remove_strays()
+        self._usage.tell()
 
     # -- writing ---------------------------------------------------------------------------
 

@@ -99,9 +99,7 @@ class Janitor:
                 for freed in round.remove(ages.cut(target)):
                     removed = removed.plus(freed)
                     self._metrics.evicted(freed.files, freed.bytes)
-            left = self.usage.read().kept
-            self._metrics.cache_size(*left)
-            return Trimmed(ages.total, left, removed)
+            return Trimmed(ages.total, self.usage.read().kept, removed)
 
     def _run(self) -> None:
         began, pause = time.monotonic(), _SHORTEST_BREAK

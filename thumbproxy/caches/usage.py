@@ -21,6 +21,7 @@ from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import acquire, release
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
+from thumbproxy.metrics import Metrics
 
 # A file system gives space in blocks; a file of one byte takes one, too.
 BLOCK = 4096
@@ -156,11 +157,15 @@ _FORM = struct.Struct("<8s12q")
 class Usage:
     """The count of one cache directory, and its bounds.
 
-    alarm  called when the cache is nearly full, or should be counted anew
+    metrics  told the count whenever it changes, if it is known
+    alarm    called when the cache is nearly full, or should be counted anew
     """
 
-    def __init__(self, layout: Layout, bounds: Space = NOTHING) -> None:
+    def __init__(
+        self, layout: Layout, bounds: Space = NOTHING, metrics: Metrics | None = None
+    ) -> None:
         self.bounds = bounds
+        self._metrics = metrics or Metrics()
         self.alarm: Callable[[], None] = _nobody
         self._layout = layout
         self.path = f"{layout.locks}/usage"
@@ -202,6 +207,10 @@ class Usage:
         with suppress(FileNotFoundError), open(self.path, "rb") as file:
             return Tally.unpacked(file.read()) or Tally()
         return Tally()
+
+    def tell(self) -> None:
+        """Tell the metrics what there is, before anything changes. Raises OSError."""
+        self._tell(self.read())
 
     def begin(self) -> Tally:
         """Before everything is counted anew."""
@@ -262,8 +271,13 @@ class Usage:
                 tally = Tally.unpacked(os.pread(fd, _FORM.size + 1, 0)) or self._new()
                 yield tally
                 os.pwrite(fd, tally.packed(), 0)
+                self._tell(tally)
         finally:
             turns.release()
+
+    def _tell(self, tally: Tally) -> None:
+        if tally.known:
+            self._metrics.cache_size(*tally.kept)
 
     def _turns(self) -> threading.Lock:
         """Not that of the parent process: some thread of it may have held it at the fork."""

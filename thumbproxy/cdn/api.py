@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
+from thumbproxy.connections import told
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 
@@ -48,7 +50,9 @@ class Api:
                 reply = self._exchange(path, body, deadline)
             except requests.RequestException as error:
                 # Its text may have the request in it.
-                why, pause = f"no answer ({type(error).__name__})", _longer(pause)
+                server = urlsplit(self._endpoint).netloc
+                why = told(error, server) or f"no answer from {server} ({type(error).__name__})"
+                pause = _longer(pause)
                 continue
             if 200 <= reply.status_code < 300:
                 return _json(reply)

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from thumbproxy.adapters import disk_cache
 from thumbproxy.caches.base import Scope
-from thumbproxy.cli.group import Command, Refusal, cache_home, config_option
+from thumbproxy.cli.group import Command, Refusal, cache_home, check_cache, config_option
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.settings import Settings, Size
@@ -102,9 +101,7 @@ def _settings(config: str | None, cache_dir: str | None) -> Settings:
     """Of a cache that is there. Nothing is signed here: no key is needed."""
     defaults = {"cache_dir": str(cache_home()), "keys": (secrets.token_urlsafe(32),)}
     settings = Settings.load(config, os.environ, {"cache_dir": cache_dir}, defaults)
-    directory = Path(settings.cache_dir).expanduser()
-    if not (directory / "private").is_dir():
-        raise Refusal(f"cache_dir: there is no cache in {str(directory)!r}.")
+    check_cache(settings.cache_dir)
     return settings
 
 
@@ -147,7 +144,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for name in ("trees", "formats"):
         for kind, pile in facts[name].items():
             yield _line(kind, pile["bytes"], pile["files"], "files")
-    yield f"{'sources':<12}{facts['sources']:,}, and {facts['failures']:,} that could not be had"
+    failures = f"{facts['failures']:,} that could not be had"
+    yield f"{'records':<12}{facts['sources']:,} sources, {failures}"
     if facts["newest_use"]:
         yield f"{'oldest use':<12}{_ago(facts['oldest_use'])} ago"
         yield f"{'newest use':<12}{_ago(facts['newest_use'])} ago"

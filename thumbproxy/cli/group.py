@@ -63,6 +63,13 @@ def serving_settings(config: str | None, arguments: dict[str, Any]) -> Settings:
     return Settings.load(config, os.environ, arguments, {"cache_dir": str(cache_home())})
 
 
+def check_cache(directory: str) -> None:
+    """Refuse a directory that is no cache: it may be misspelled, and must not be made."""
+    place = os.path.expanduser(directory)
+    if not any(os.path.isdir(os.path.join(place, tree)) for tree in ("private", "locks")):
+        raise Refusal(f"cache_dir: there is no cache in {place!r}.")
+
+
 def cache_home() -> Path:
     """Where caches live when nobody says: as the XDG base directory specification has it."""
     if os.geteuid() == 0 and "XDG_CACHE_HOME" not in os.environ:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,8 @@ from thumbproxy.settings import Settings
 from thumbproxy.signing import Signer
 from thumbproxy.urls import UrlCodec
 from thumbproxy.warm.fleet import FleetWarmer
-from thumbproxy.warm.journal import Journal, JournalInUse
-from thumbproxy.warm.listings import Listing
+from thumbproxy.warm.journal import Journal, JournalInUse, NotAJournal
+from thumbproxy.warm.listings import Listing, ListingFailed
 from thumbproxy.warm.local import LocalWarmer
 from thumbproxy.warm.names import Found, Names, from_file, from_folder, from_stream
 from thumbproxy.warm.pace import Pace
@@ -144,6 +145,8 @@ def warm(  # noqa: PLR0913 - one for each option of the command
     stop, fleet = threading.Event(), bool(arguments["base_url"])
     jobs = jobs or (_FLEET_JOBS if fleet else os.cpu_count() or 1)
     planner, warmer = _work(settings, wanted, Pace(rate, sleep=stop.wait), stop, jobs, fleet=fleet)
+    if not sources:
+        everything[1] = _begun(lists[0], everything[1])
     with _journal(journal) as kept:
         run = Run(planner, warmer, jobs=jobs, display=display(), journal=kept, stop=stop,
                   count=_total(everything))  # fmt: skip
@@ -160,7 +163,7 @@ def _journal(path: str | None) -> Iterator[Journal | None]:
         return
     try:
         journal = Journal(path)
-    except (JournalInUse, OSError) as error:
+    except (JournalInUse, NotAJournal, OSError) as error:
         raise click.UsageError(f"--journal: {error}") from None
     try:
         with journal:
@@ -205,6 +208,16 @@ def _listed(place: str, names: Names) -> _From:
     if os.path.isfile(place):
         return _From(from_file(place, names), lambda: _length(from_file(place, names)))
     raise click.UsageError(f"--from {place}: there is no such file or folder, and it is no URL.")
+
+
+def _begun(place: str, first: _From) -> _From:
+    """The first list, of which something is there: when it is not, nothing was begun."""
+    found = iter(first.found)
+    try:
+        beginning = list(islice(found, 1))
+    except (ListingFailed, OSError) as error:
+        raise click.UsageError(f"--from {place}: {error}") from None
+    return _From(chain(beginning, found), first.length)
 
 
 def _length(found: Iterable[Found]) -> int:

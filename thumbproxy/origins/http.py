@@ -16,7 +16,7 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util import Url, parse_url
 from werkzeug.datastructures import Headers
 
-from thumbproxy.connections import is_stale
+from thumbproxy.connections import is_stale, told
 from thumbproxy.errors import OriginFailed, OriginTimeout
 from thumbproxy.origins.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
@@ -95,9 +95,11 @@ class HttpOrigin:
                 response.close()
         except (requests.RequestException, HTTPError, ValueError) as error:
             # ValueError: requests passes on what http.client says of a header that it cannot send.
+            host, port = _server(target)
+            why = told(error, f"{host}:{port}") or str(error)
             if request.deadline.passed or isinstance(error, requests.Timeout | Urllib3Timeout):
-                raise OriginTimeout(log=f"{url}: {error}") from error
-            raise OriginFailed(log=f"{url}: {error}") from error
+                raise OriginTimeout(log=f"{url}: {why}") from error
+            raise OriginFailed(log=f"{url}: {why}") from error
 
     def _send(
         self, url: str, headers: Mapping[str, str], request: FetchRequest

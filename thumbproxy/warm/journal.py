@@ -15,11 +15,17 @@ from typing import Self
 
 _SYNC_SECONDS = 2.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_STATUSES = ("done", "failed")
+_FIELDS = 3  # after the status
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 class JournalInUse(Exception):
     """Another run writes to this journal."""
+
+
+class NotAJournal(Exception):
+    """The file is something else."""
 
 
 def digest(parts: Iterable[str]) -> int:
@@ -35,7 +41,8 @@ class Journal:
     """One line for each finished source: `done` or `failed`, name, reason, digest; tabs between.
 
     Lines are only added. The digest comes last, so that a line that a kill cut short has none
-    and does not count. What failed is tried again by the next run. Raises JournalInUse, OSError.
+    and does not count. What failed is tried again by the next run.
+    Raises JournalInUse, NotAJournal, OSError; a file that is no journal is left as it is.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,18 +52,29 @@ class Journal:
         except BlockingIOError:
             self._file.close()
             raise JournalInUse(f"{path} is in use by another run") from None
-        self._done = self._read()
+        try:
+            self._done = self._read()
+        except NotAJournal:
+            self._file.close()
+            raise NotAJournal(
+                f"{path} is no journal of thumbproxy warm; choose another file"
+            ) from None
         self._synced = time.monotonic()
 
     def _read(self) -> array[int]:
         """The digests of what is done, sorted: 8 bytes each, for there may be a million."""
         done = array("Q")
-        last = b"\n"
+        last, ours, others = b"\n", False, False
         self._file.seek(0)
         for last in self._file:
-            fields = last.decode("utf-8", "replace").rstrip("\n").split("\t")
-            if fields[0] == "done" and _DIGEST.fullmatch(fields[-1]):
-                done.append(int(fields[-1], 16))
+            status, *more = last.decode("utf-8", "replace").rstrip("\n").split("\t")
+            ours |= status in _STATUSES and len(more) == _FIELDS
+            # What a kill left of a line is its beginning.
+            others |= not any(known.startswith(status) for known in _STATUSES)
+            if status == "done" and len(more) == _FIELDS and _DIGEST.fullmatch(more[-1]):
+                done.append(int(more[-1], 16))
+        if others and not ours:
+            raise NotAJournal
         if not last.endswith(b"\n"):
             self._file.write(b"\n")
         return array("Q", sorted(done))

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 import requests
 
 from thumbproxy import __version__
+from thumbproxy.connections import told
 from thumbproxy.warm.markup import BadMarkup, leaves
 from thumbproxy.warm.names import Found, Names, bounded_lines, from_lines, looks_like_picture
 
@@ -51,7 +52,8 @@ class Listing:
             try:
                 following = yield from self._document(url, 0)
             except (requests.RequestException, BadMarkup, zlib.error) as error:
-                raise ListingFailed(f"{url}: {error}") from error
+                why = told(error, urlsplit(url).netloc.rpartition("@")[2]) or str(error)
+                raise ListingFailed(f"{url}: {why}") from error
             if following == url:
                 raise ListingFailed(f"{url}: the next page is this one again")
             url = following

@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 
 class Pace:
-    """A token bucket that holds one token: any number of threads take turns at `rate` a second.
+    """Any number of threads take turns at `rate` tokens a second.
 
-    Nobody can save up: after a pause it goes on at the rate, not with a burst.
+    Each take waits until its tokens have come since the take before it, the first since it began.
+    So there are never more than the rate allows, and nobody can save up: after a pause it goes on
+    at the rate, not with a burst.
     """
 
     def __init__(
@@ -25,7 +27,7 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._next = clock()
+        self._last: float | None = None
 
     def take(self, tokens: int = 1) -> None:
         """Wait until so many may be used."""
@@ -33,7 +35,7 @@ class Pace:
             return
         with self._lock:
             now = self._clock()
-            mine = max(self._next, now)
-            self._next = mine + tokens * self._interval
+            last = now if self._last is None else self._last
+            mine = self._last = max(last + tokens * self._interval, now)
         if mine > now:
             self._sleep(mine - now)
