@@ -22,8 +22,9 @@ from test_cli import thumbproxy
 from thumbproxy import Options, Signer
 from thumbproxy.caches.base import Failure, FailureRecord, SourceRecord
 from thumbproxy.cli.explain import explainer
+from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, ThumbproxyError
 from thumbproxy.explain.address import Reader
-from thumbproxy.explain.prospect import Situation, prospect
+from thumbproxy.explain.prospect import Situation, asked, prospect
 from thumbproxy.explain.text import lines
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format, Validators
@@ -166,10 +167,34 @@ def test_failures_that_are_remembered_are_told() -> None:
     failing = FailureRecord(FAILURE, Validators(), 0, NOW)
     told = prospect(SITUATION._replace(record=failing, tier=""))
     assert (told.served, "again in 5 s" in told.sentence) == (False, True)
-    assert prospect(later(6, record=failing, tier="")).served
+    again = prospect(later(6, record=failing, tier=""))
+    assert (again.served, again.asks) == (False, True), "as far as is known, it fails"
+    assert asked(later(6, record=failing, tier=""), None).served
     record = replace(RECORD, failure=FAILURE, fresh_until=0.0)
     assert "because the origin failed" in prospect(SITUATION._replace(record=record)).sentence
     assert not prospect(SITUATION._replace(record=replace(record, error_until=0.0))).served
+
+
+@pytest.mark.parametrize(
+    ("situation", "error", "sentence", "served"),
+    [
+        (SITUATION, OriginFailed(), "a hit from disk", True),
+        (later(5), OriginFailed(), "while the origin is asked in the background", True),
+        (later(15), OriginFailed(), "what disk has, stale, because the origin fails", True),
+        (later(15, tier=""), OriginTimeout(), "one made from the old source, stale", True),
+        (later(15, tier="", original=False), OriginFailed(), "502 origin-failed", False),
+        (later(25), OriginFailed(), "502 origin-failed", False),
+        (later(15, version="2"), OriginFailed(), "502 origin-failed", False),
+        (later(15), SourceNotFound(), "404 source-not-found", False),
+        (later(15), None, "on condition that it has changed", True),
+    ],
+)
+def test_what_a_request_would_get_of_an_origin_that_was_just_asked(
+    situation: Situation, error: ThumbproxyError | None, sentence: str, served: bool
+) -> None:
+    told = asked(situation, error)
+    assert sentence in told.sentence
+    assert told.served is served
 
 
 # -- beside a real server --------------------------------------------------------------------

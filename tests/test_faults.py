@@ -220,8 +220,9 @@ def test_whatever_is_in_memcached_the_pictures_are_right(
 
     see(host())
     assert "hit; detail=memcached" in see(host())
-    keys = keys_of(victim.port)
-    assert len(keys) >= 7, "records, pictures and the log of purges"
+    # Records, pictures and the log of purges; memcached's list leaves out now and then one.
+    until(lambda: len(keys_of(victim.port)) >= 7)
+    keys = max((keys_of(victim.port) for _ in range(5)), key=len)
     HOSTILE[values](raw, keys)
     see(host())
     assert see(host()) == {"hit; detail=memcached"}
