@@ -506,6 +506,7 @@ def test_a_command_purges_without_a_server(make: Make, tmp_path: Path) -> None:
 
 def test_a_command_that_could_not_purge_all_fails(tmp_path: Path) -> None:
     down = f"127.0.0.1:{servers.free_port()}"
+    (tmp_path / "cache" / "locks").mkdir(parents=True)
     done = command("a/", "--cache-dir", str(tmp_path / "cache"), "--memcached", down)
     assert done.returncode == 1
     assert "purged: disk" in done.stdout

@@ -388,8 +388,7 @@ def test_the_rate_holds_over_the_whole_run() -> None:
     pace = Pace(10, clock=clock, sleep=clock.sleep)
     for tokens in [1, 5, 1, 1, 12]:
         pace.take(tokens)
-    pace.take()
-    assert clock.now == pytest.approx(102.0), "twenty before it, at ten a second"
+    assert clock.now == pytest.approx(102.0), "twenty at ten a second, and none is free"
     clock.now += 60
     for _ in range(11):
         pace.take()
@@ -652,6 +651,8 @@ def test_a_server_that_is_not_there_is_a_failure() -> None:
         (["a.jpg", "--format", "bmp"], "no format 'bmp'"),
         (["a.jpg", "--journal", "/absent/journal"], "No such file"),
         (["a.jpg", "--origin", "/absent"], "no folder"),
+        (["a.jpg", "--journal", __file__], f"{__file__} is no journal of thumbproxy warm; choose"),
+        (["--from", "http://127.0.0.1:9/"], "http://127.0.0.1:9/: connection refused by 127.0.0.1"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_status_2(

@@ -85,12 +85,13 @@ def _become_owner(directory: str) -> None:
 
 
 def _is_folder(directory: str, scope: str) -> bool:
-    """Whether there are sources below it, and it is none itself."""
+    """Whether there are sources below it, and no picture of its own."""
     entries: list[os.DirEntry[str]] = []
     for tree in ("public", "private") if directory and not scope.endswith("/") and scope else ():
         place = os.path.join(os.path.expanduser(directory), tree, scope)
         with suppress(OSError), os.scandir(place) as found:
-            entries += found
+            # Hidden are our own files, which say nothing of pictures.
+            entries += [entry for entry in found if not entry.name.startswith(".")]
     return bool(entries) and all(entry.is_dir(follow_symlinks=False) for entry in entries)
 
 

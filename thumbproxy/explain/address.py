@@ -114,7 +114,9 @@ class Reader:
         if options != pieces.options:
             pieces = pieces._replace(options=options, signature="SIGNATURE")
         name = f"{pieces.options}.{pieces.signature}.{pieces.format}"
-        return quote(f"{self._prefix}{pieces.source}/{name}", safe="/~-._!$'()*,;=:@")
+        with suppress(UnicodeEncodeError):
+            return quote(f"{self._prefix}{pieces.source}/{name}", safe="/~-._!$'()*,;=:@")
+        return ""  # bytes that are no UTF-8 are in no address
 
     # -- hints -----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from thumbproxy.errors import ThumbproxyError
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
 from thumbproxy.explain.kept import Kept, Shelves
-from thumbproxy.explain.prospect import Prospect, Situation, prospect
+from thumbproxy.explain.prospect import Prospect, Situation, asked, failed, prospect
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Format, Validators
@@ -85,21 +85,21 @@ class Explainer:
             fault = Prospect("404: no origin is mounted for this source", served=False)
             return {"origin": {"mounted_at": "nowhere"}}, fault
         case = self._case(negotiate(request, accept, self._auto_formats), *mounted)
-        try:
-            self._engine.check(request.options, Format.PNG if request.auto else request.format)
-            outlook = prospect(self._situation(case))
-        except ThumbproxyError as error:
-            outlook = _failed(error)
         facts: Facts = {
             "origin": _origin_facts(case),
             "source": record_facts(case.latest, case.records),
             "reply": self._reply_facts(case),
             "kept": {entry.tier: kept_facts(entry) for entry in case.kept},
         }
+        situation = self._situation(case)
+        outlook = prospect(situation)
         if fetch:
             facts["fetched"], failure = self._ask(case)
-            if failure is not None and not case.kept:
-                outlook = failure
+            outlook = asked(situation, failure)
+        try:
+            self._engine.check(request.options, Format.PNG if request.auto else request.format)
+        except ThumbproxyError as error:
+            outlook = failed(error)
         return facts, outlook
 
     def _case(self, request: ImageRequest, origin: Origin, path: str) -> Case:
@@ -148,8 +148,8 @@ class Explainer:
             facts["cache_dir"] = self._shelves.disk.directory
         return facts
 
-    def _ask(self, case: Case) -> tuple[Facts, Prospect | None]:
-        """What the origin says now, and what a request would get if that is no picture."""
+    def _ask(self, case: Case) -> tuple[Facts, ThumbproxyError | None]:
+        """What the origin says now, and why that is no picture."""
         latest = case.latest
         known = latest.validators if isinstance(latest, SourceRecord) else Validators()
         started = time.monotonic()
@@ -168,11 +168,11 @@ class Explainer:
                 return {**facts, "changed": False}, None
             info = self._engine.inspect(fetched.body)
         except ThumbproxyError as error:
-            return {"failed_with": f"{error.token}: {error.log or error.reason}"}, _failed(error)
+            return {"failed_with": f"{error.token}: {error.log or error.reason}"}, error
         version = sha256(fetched.body).hexdigest()
         changed = not (isinstance(latest, SourceRecord) and latest.version == version)
         size = {"width": info.width, "height": info.height, "frames": info.frames}
-        return {**facts, "changed": changed, "version": version, "bytes": len(fetched.body),
+        return {**facts, "changed": changed, "content": version, "bytes": len(fetched.body),
                 "format": info.format.value, **size}, None  # fmt: skip
 
 
@@ -183,7 +183,3 @@ def _origin_facts(case: Case) -> Facts:
         "path": case.path,
         "immutable_names": case.origin.immutable,
     }
-
-
-def _failed(error: ThumbproxyError) -> Prospect:
-    return Prospect(f"{error.status} {error.token}: {error.reason}", served=False)

@@ -89,6 +89,8 @@ def _picture(record: SourceRecord) -> Facts:
     # Who knows the generation knows nothing more; the rest is told in other words.
     for name in ("generation", "failure", "validators", "has_alpha", "v"):
         del facts[name]
+    # Nobody should take it for the `v_` of a URL.
+    facts["content"] = facts.pop("version")
     facts |= {"format": record.format.value, "transparent": record.has_alpha}
     facts |= {name: value for name, value in asdict(record.validators).items() if value}
     facts["modified_at"] = facts.pop("modified")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
+from thumbproxy.errors import OriginError, ThumbproxyError
 
 
 class Situation(NamedTuple):
@@ -30,10 +31,12 @@ class Situation(NamedTuple):
 
 
 class Prospect(NamedTuple):
-    """served: whether it would be a picture, as far as that can be known without asking."""
+    """served: whether it would be a picture, as far as that can be known without asking.
+    asks: whether the origin is asked for it first."""
 
     sentence: str
     served: bool = True
+    asks: bool = False
 
 
 def prospect(it: Situation) -> Prospect:
@@ -44,10 +47,33 @@ def prospect(it: Situation) -> Prospect:
         return Prospect("404: its folder has no such file", served=False)
     # A record from the future is the trace of a clock that jumped.
     if it.record is None or it.record.fetched_at > it.now + 1:
-        return Prospect("a miss: it is fetched from the origin, made and kept")
+        return Prospect("a miss: it is fetched from the origin, made and kept", asks=True)
     if isinstance(it.record, FailureRecord):
         return _failing(it, it.record)
-    return Prospect(_from_fresh(it)) if _fresh(it, it.record) else _not_fresh(it, it.record)
+    return _from_fresh(it) if _fresh(it, it.record) else _not_fresh(it, it.record)
+
+
+def asked(it: Situation, error: ThumbproxyError | None) -> Prospect:
+    """The same when the origin has just been asked; error: what came of it, if no answer."""
+    outlook = prospect(it)
+    if not outlook.asks:
+        return outlook
+    if error is None:
+        return outlook._replace(served=True)
+    record = it.record
+    if (
+        isinstance(error, OriginError)
+        and isinstance(record, SourceRecord)
+        and record.error_until > it.now
+        and it.version in (None, record.v)
+        and (it.tier or it.original)
+    ):
+        return Prospect(f"{_ready(it)}, stale, because the origin fails ({error.token})")
+    return failed(error)
+
+
+def failed(error: ThumbproxyError) -> Prospect:
+    return Prospect(f"{error.status} {error.token}: {error.reason}", served=False)
 
 
 def _fresh(it: Situation, record: SourceRecord) -> bool:
@@ -58,12 +84,16 @@ def _fresh(it: Situation, record: SourceRecord) -> bool:
     return record.fresh_until > it.now and it.version in (None, record.v)
 
 
-def _from_fresh(it: Situation) -> str:
+def _from_fresh(it: Situation) -> Prospect:
     if it.tier:
-        return f"a hit from {it.tier}"
+        return Prospect(f"a hit from {it.tier}")
     if it.original or it.fingerprint is not None:
-        return "a miss: it is made from the source, which is at hand, and kept"
-    return "a miss: its source is fetched again, and it is made and kept"
+        return Prospect("a miss: it is made from the source, which is at hand, and kept")
+    return Prospect("a miss: its source is fetched again, and it is made and kept", asks=True)
+
+
+def _ready(it: Situation) -> str:
+    return f"what {it.tier} has" if it.tier else "one made from the old source"
 
 
 def _failing(it: Situation, record: FailureRecord) -> Prospect:
@@ -75,7 +105,8 @@ def _failing(it: Situation, record: FailureRecord) -> Prospect:
             f"The origin is asked again in {failure.retry_at - now:.0f} s",
             served=False,
         )
-    return Prospect(f"a miss: the origin, which failed ({failure.token}), is asked again")
+    again = f"a miss: the origin, which failed ({failure.token}), is asked again"
+    return Prospect(again, served=False, asks=True)
 
 
 def _not_fresh(it: Situation, record: SourceRecord) -> Prospect:
@@ -83,8 +114,8 @@ def _not_fresh(it: Situation, record: SourceRecord) -> Prospect:
         return Prospect("the file has changed since: it is read, made and kept again")
     if it.version not in (None, record.v):
         question = f"a question to the origin first, because v_{it.version} is new here"
-        return Prospect(f"{question}; then {_from_fresh(it)}")
-    ready = f"what {it.tier} has" if it.tier else "one made from the old source"
+        return Prospect(f"{question}; then {_from_fresh(it).sentence}", asks=True)
+    ready = _ready(it)
     failure = record.failure
     if failure is not None and failure.retry_at > it.now:
         if record.error_until > it.now:
@@ -93,4 +124,4 @@ def _not_fresh(it: Situation, record: SourceRecord) -> Prospect:
     if record.stale_until > it.now:
         return Prospect(f"{ready}, stale, while the origin is asked in the background")
     end = "" if record.error_until <= it.now else f"; if that fails, {ready}, stale"
-    return Prospect(f"a question to the origin, on condition that it has changed{end}")
+    return Prospect(f"a question to the origin, on condition that it has changed{end}", asks=True)

@@ -48,7 +48,7 @@ def _section(facts: Mapping[str, Any], now: float, indent: str) -> Iterator[str]
 
 def _words(name: str) -> str:
     # Options are keys too, and are written as they stand in a URL.
-    known = name.replace("_", " ")
+    known = name.replace("_", " ") if name != "last_v" else "last v_"
     return known if name.endswith(_TIMES) or name in _PLAIN else name
 
 
