@@ -427,6 +427,7 @@ def test_an_idle_server_purges_what_another_host_was_told_to(
     with servers.thumbproxy(*serving, **shared) as server:
         assert server.ask(path).status == 200
     assert kept(b_dir)
+    DiskCache(str(a_dir)).prepare()  # a host that has served before
     with servers.thumbproxy(*serving, **shared):
         done = subprocess.run(
             [sys.executable, "-m", "thumbproxy", "purge", "photos/", "--cache-dir", str(a_dir)],

@@ -135,6 +135,13 @@ class Rendition:
         """Bytes of the picture, wherever they are."""
         return len(self.body) if self.file is None else self.size
 
+    def told(self, cache_status: str, age: int | None) -> Rendition:
+        """The same, of which more is said. (dataclasses.replace takes 3 µs for it.)"""
+        return Rendition(
+            self.body, self.format, self.modified, cache_status, self.timings, self.storable,
+            self.immutable, self.file, self.size, self.path, age,
+        )  # fmt: skip
+
     def whole(self) -> Rendition | None:
         """The same with all of it in `body`, for more than one to send; None if it cannot be
         read."""

@@ -152,7 +152,7 @@ class Thumbnailer:
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
         status = status or rendition.cache_status
-        return replace(rendition, cache_status=status, age=self._sources.age(job, source))
+        return rendition.told(status, self._sources.age(job, source))
 
     def _settled(self, job: Job, record: SourceRecord) -> Job:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
