@@ -20,9 +20,12 @@ LAYERS = """
     errors
     media  limits  kinds
     options  signing
-    urls  freshness  conditional  tags  filepart  connections  setting_kinds  concurrency  metrics
+    urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
+    concurrency
     negotiate  responses  settings  thumbnails
     imaging  origins  caches
+    rendering
+    renders
     fetching
     sources  cdn
     service
@@ -36,9 +39,9 @@ LAYERS = """
 LINES = [line.split() for line in LAYERS.strip().splitlines()]
 LAYER = {name: number for number, line in enumerate(LINES) for name in line}
 
-FAMILIES = {"imaging", "origins", "caches", "cdn"}
+FAMILIES = {"imaging", "origins", "caches", "cdn", "rendering"}
 # What the rest may know of a family. Adapters are chosen in one place, `build`.
-CONTRACTS = {"imaging.base", "origins.base", "origins.mounts", "caches.base", "cdn.base"}
+CONTRACTS = {"imaging.base", "origins.base", "origins.mounts", "caches.base", "cdn.base", "rendering.base"}
 
 # The doors of the package: what they show is loaded when it is asked for.
 DOORS = {"__init__", "__main__"}

@@ -33,6 +33,8 @@ from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.wsgi import WsgiOrigin
+from thumbproxy.rendering.base import Runner
+from thumbproxy.rendering.threads import Threads
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, has_scheme
 from thumbproxy.wsgi import WSGIApp
@@ -111,6 +113,12 @@ def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
     if faults:
         raise SettingsError(faults)
     return PillowEngine(limits, settings.encoding, watermarks, settings.exif_fields)
+
+
+def runner_of(engine: PillowEngine, settings: Settings, metrics: Metrics) -> Runner:
+    """Where pictures are made; nothing is started yet."""
+    size = settings.renders or os.cpu_count() or 1
+    return Threads(engine, size)
 
 
 def _watermark(setting: WatermarkSetting) -> Watermark:

@@ -18,12 +18,13 @@ from thumbproxy.adapters import (
     memcached_of,
     metrics_of,
     mounts_of,
+    runner_of,
     served_origins,
     tagged_headers,
 )
+from thumbproxy.admission import Gate, misses_of
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import BoundedPool
 from thumbproxy.errors import SettingsError
 from thumbproxy.fetching import Fetcher
 from thumbproxy.imaging.pillow import PillowEngine
@@ -32,6 +33,7 @@ from thumbproxy.metrics import Metrics
 from thumbproxy.ops import Health, MetricsPage, PurgePage, not_found
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.purge import Hook, Purger, PurgeResult
+from thumbproxy.renders import Renders
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
 from thumbproxy.settings import Settings, unknown_setting
@@ -93,7 +95,10 @@ def standalone(settings: Settings) -> WSGIApp:
     app: WSGIApp = Upstream(settings.upstream) if settings.upstream else not_found
     if not settings.renders:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
-        settings = replace(settings, renders=max(1, -(-cores // workers)))
+        # Two at least, so that one that hangs does not keep all others waiting until it is killed.
+        settings = replace(settings, renders=max(2, -(-cores // workers)))
+    if settings.isolation == "auto":
+        settings = replace(settings, isolation="processes")
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     middleware = Middleware(app, **parts(settings, origins).middleware())
@@ -119,6 +124,8 @@ class Parts:
     urls: UrlCodec
     mounts: Mounts
     engine: PillowEngine
+    renders: Renders
+    misses: Gate
     disk: DiskCache | None
     memcached: MemcachedCache | None
     thumbnailer: Thumbnailer
@@ -163,9 +170,22 @@ def parts(
     if faults:
         raise SettingsError(faults)
     tiers = [tier for tier in (disk, memcached) if tier is not None]
+    renders = Renders(
+        engine,
+        runner_of(engine, settings, metrics),
+        pixels=settings.render_pixels,
+        seconds=settings.render_timeout,
+        metrics=metrics,
+        failure_ttl=settings.failure_ttl,
+    )
+    misses = Gate(settings.misses or misses_of(settings.threads))
     sources = Sources(
         fetcher=Fetcher(
-            engine=engine, limits=limits, lifetimes=settings.lifetimes, metrics=metrics
+            engine=engine,
+            renders=renders,
+            limits=limits,
+            lifetimes=settings.lifetimes,
+            metrics=metrics,
         ),
         caches=tiers,
         originals=disk,
@@ -178,17 +198,19 @@ def parts(
         sources=sources,
         engine=engine,
         caches=tiers,
-        renders=BoundedPool(settings.renders or os.cpu_count() or 1, settings.render_queue),
+        renders=renders,
+        misses=misses,
         limits=limits,
         metrics=metrics,
         avif_pixels=settings.auto_avif_pixels,
-        failure_ttl=settings.failure_ttl,
     )
     offered = [Format(name) for name in settings.auto_formats if Format(name) in engine.outputs]
     return Parts(
         urls=UrlCodec(Signer(settings.keys), prefix=settings.prefix, limits=limits),
         mounts=mounts,
         engine=engine,
+        renders=renders,
+        misses=misses,
         disk=disk,
         memcached=memcached,
         thumbnailer=thumbnailer,

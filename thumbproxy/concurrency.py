@@ -1,4 +1,4 @@
-"""Doing a thing once, and only so many things at a time."""
+"""Doing a thing once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,30 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from thumbproxy.errors import EngineFailed, Overloaded, ThumbproxyError, TooSlow
+from thumbproxy.admission import LOOK, Wanted, always
+from thumbproxy.errors import ClientGone, EngineFailed, ThumbproxyError, TooSlow
 from thumbproxy.limits import Deadline
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LONGEST_BACKLOG = 256
 _LONGEST_MEMORY = 1024
+
+
+class _Flight:
+    """Work under way, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.outcome: Future[Any] = Future()
+        self.wanted_by: list[Wanted] = []
+
+    def wanted(self) -> bool:
+        return any(wanted() for wanted in tuple(self.wanted_by))
 
 
 class Flights:
@@ -32,31 +44,46 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way: dict[Hashable, Future[Any]] = {}
+        self._under_way: dict[Hashable, _Flight] = {}
 
-    def do(self, key: Hashable, work: Callable[[], T], deadline: Deadline) -> tuple[T, bool]:
+    def do(
+        self,
+        key: Hashable,
+        work: Callable[[Wanted], T],
+        deadline: Deadline,
+        wanted: Wanted = always,
+    ) -> tuple[T, bool]:
         """The result of `work`, and whether another thread did it.
 
-        Raises what `work` raises, and TooSlow for a follower whose deadline passes.
+        work    is told how to know whether anybody still waits for it
+        wanted  whether somebody still waits for us
+        Raises what `work` raises, but not that another was out of time, or that another's client
+        has gone: then we do it. TooSlow and ClientGone for a follower of whom it is true.
         """
-        with self._lock:
-            future = self._under_way.get(key)
-            leads = future is None
-            if future is None:
-                future = self._under_way[key] = Future()
-        return (
-            (self._lead(key, work, future), False) if leads else (_follow(future, deadline), True)
-        )
+        while True:
+            with self._lock:
+                flight = self._under_way.get(key)
+                leads = flight is None
+                if flight is None:
+                    flight = self._under_way[key] = _Flight()
+                flight.wanted_by.append(wanted)
+            if leads:
+                return self._lead(key, work, flight), False
+            error = _follow(flight, deadline, wanted)
+            if error is None:
+                return flight.outcome.result(), True
+            if type(error) not in (TooSlow, ClientGone):
+                raise _fresh(error)
 
-    def _lead(self, key: Hashable, work: Callable[[], T], future: Future[T]) -> T:
+    def _lead(self, key: Hashable, work: Callable[[Wanted], T], flight: _Flight) -> T:
         try:
-            result = work()
+            result = work(flight.wanted)
         except BaseException as error:  # whatever ends the leader must not leave followers waiting
             self._land(key)
-            future.set_exception(error)
+            flight.outcome.set_exception(error)
             raise
         self._land(key)
-        future.set_result(result)
+        flight.outcome.set_result(result)
         return result
 
     def _land(self, key: Hashable) -> None:
@@ -64,16 +91,22 @@ class Flights:
             del self._under_way[key]
 
 
-def _follow(future: Future[T], deadline: Deadline) -> T:
-    try:
-        error = future.exception(deadline.remaining)
-    except TimeoutError:
-        raise TooSlow(log="waited for another request's work until the deadline") from None
-    if error is None:
-        return future.result()
+def _follow(flight: _Flight, deadline: Deadline, wanted: Wanted) -> BaseException | None:
+    """Wait for an outcome; the leader's error, if it was one."""
+    while True:
+        try:
+            return flight.outcome.exception(min(LOOK, deadline.remaining))
+        except TimeoutError:
+            if deadline.passed:
+                raise TooSlow(log="waited for another request's work until the deadline") from None
+            if not wanted():
+                raise ClientGone from None
+
+
+def _fresh(error: BaseException) -> ThumbproxyError:
     if isinstance(error, ThumbproxyError):
-        raise error.fresh()
-    raise EngineFailed(log=f"the request that did the work failed with {error!r}")
+        return error.fresh()
+    return EngineFailed(log=f"the request that did the work failed with {error!r}")
 
 
 Among = Literal["process", "host", "fleet"]
@@ -140,8 +173,7 @@ def in_turn(leases: Sequence[Lease], key: str, deadline: Deadline) -> Iterator[T
 class Remembered:
     """Failures of the last seconds, so that what has just failed is not tried again at once."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures: dict[Hashable, tuple[ThumbproxyError, float]] = {}
 
@@ -152,9 +184,9 @@ class Remembered:
         if error is not None and time.monotonic() < until:
             raise error.fresh()
 
-    def remember(self, key: Hashable, error: ThumbproxyError) -> None:
+    def remember(self, key: Hashable, error: ThumbproxyError, seconds: float) -> None:
         with self._lock:
-            self._failures[key] = error, time.monotonic() + self._seconds
+            self._failures[key] = error, time.monotonic() + seconds
             while len(self._failures) > _LONGEST_MEMORY:
                 del self._failures[next(iter(self._failures))]
 
@@ -200,61 +232,3 @@ class Background:
             self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="background")
             self._under_way = set()
         return self._threads[1]
-
-
-class Load(NamedTuple):
-    """Work under way, and work that waits."""
-
-    active: int
-    waiting: int
-
-
-class BoundedPool:
-    """Does `size` pieces of work at a time and lets `queue` more wait; refuses the rest.
-
-    The work is done by threads of its own, for two reasons. Renders free large blocks of memory,
-    of which glibc keeps some for each thread that ever had any: with a few threads that is
-    bounded, with all threads of a server it was a gigabyte. And who asked can be answered at the
-    deadline, whatever the work does.
-    """
-
-    def __init__(self, size: int, queue: int) -> None:
-        self._size = size
-        self._queue = queue
-        self._lock = threading.Lock()
-        self._admitted = 0
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
-
-    def do(self, work: Callable[[], T], deadline: Deadline) -> T:
-        """The result of `work`. Raises what it raises; Overloaded at once when the queue is full,
-        or when it could not begin before the deadline; TooSlow when it did not end before it."""
-        with self._lock:
-            pool = self._pool()
-            if self._admitted >= self._size + self._queue:
-                raise Overloaded(log=f"{self._queue} renders wait already")
-            future = pool.submit(work)
-            self._admitted += 1
-        future.add_done_callback(self._leave)
-        finished, _ = wait([future], deadline.remaining)
-        if finished:
-            return future.result()
-        if future.cancel():
-            raise Overloaded(log="no thread became free before the deadline")
-        raise TooSlow(log="the render went on after the deadline")
-
-    def _pool(self) -> ThreadPoolExecutor:
-        """This process's threads: those of its parent have not come along."""
-        pid = os.getpid()
-        if self._threads is None or self._threads[0] != pid:
-            self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="render")
-            self._admitted = 0
-        return self._threads[1]
-
-    def _leave(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._admitted -= 1
-
-    @property
-    def load(self) -> Load:
-        with self._lock:
-            return Load(min(self._admitted, self._size), max(0, self._admitted - self._size))

@@ -14,13 +14,16 @@
     │   ├── SourceTooLarge     413
     │   ├── UnsupportedImage   415
     │   └── BrokenImage        422
+    │       └── DecoderFailed  422
     ├── OriginError                   the origin is at fault
     │   ├── OriginFailed       502
     │   └── OriginTimeout      504
-    └── CapacityError                 we are at fault
-        ├── Overloaded         503
-        ├── TooSlow            504
-        └── EngineFailed       500
+    ├── CapacityError                 we are at fault
+    │   ├── Overloaded         503
+    │   ├── TooSlow            504
+    │   │   └── RenderTooSlow  504
+    │   └── EngineFailed       500
+    └── ClientGone             499    nobody waits for the reply any more
 
 Each class carries its HTTP status and a token for machines. `reason` is one sentence for the
 person who sees it, without internals; `log` is what the operator should know besides.
@@ -116,6 +119,13 @@ class BrokenImage(SourceError):
     default_reason = "The source image is damaged or cut short."
 
 
+class DecoderFailed(BrokenImage):
+    """What decoded it has crashed, or was killed for it."""
+
+    status, token = 422, "decoder-failed"
+    default_reason = "The source image could not be decoded."
+
+
 class OriginError(ThumbproxyError):
     """The origin did not answer as it should."""
 
@@ -147,9 +157,20 @@ class TooSlow(CapacityError):
     default_reason = "Making this image took too long."
 
 
+class RenderTooSlow(TooSlow):
+    """The render itself took longer than a render may."""
+
+
 class EngineFailed(CapacityError):
     status, token = 500, "engine-failed"
     default_reason = "The image could not be made."
+
+
+class ClientGone(ThumbproxyError):
+    """Everybody who asked has hung up. The status is the one that nginx logs for it."""
+
+    status, token = 499, "client-gone"
+    default_reason = "The client closed the connection."
 
 
 class SettingsError(ValueError):

@@ -8,8 +8,16 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from thumbproxy.admission import Wanted, always
 from thumbproxy.caches.base import SourceRecord, new_generation
-from thumbproxy.errors import OriginError, OriginFailed, SourceError
+from thumbproxy.errors import (
+    ClientGone,
+    DecoderFailed,
+    OriginError,
+    OriginFailed,
+    RenderTooSlow,
+    SourceError,
+)
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
@@ -17,6 +25,7 @@ from thumbproxy.media import Format, ImageInfo, Validators
 from thumbproxy.metrics import Metrics, outcome_of
 from thumbproxy.options import Options
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
+from thumbproxy.renders import Renders
 from thumbproxy.urls import ImageRequest
 
 _TINY = 8
@@ -25,8 +34,9 @@ _TINY = 8
 class Job(NamedTuple):
     """One request with what it resolves to.
 
-    since  what was known of changes when the request came (Sources.since): it never waits for work
-           that began before one
+    since   what was known of changes when the request came (Sources.since): it never waits for work
+            that began before one
+    wanted  whether anybody still waits for what comes of it
     """
 
     request: ImageRequest
@@ -36,6 +46,12 @@ class Job(NamedTuple):
     deadline: Deadline
     client: Mapping[str, Any]
     since: Hashable = None
+    wanted: Wanted = always
+
+    @property
+    def asker(self) -> Hashable:
+        """For whom an origin's answer is good: for all, unless it looks at the client."""
+        return self.client.get("HTTP_HOST") if self.origin.personal else None
 
 
 class Answer(NamedTuple):
@@ -56,9 +72,16 @@ class Fetcher:
     """Asks origins, and reads their answers into records. Keeps nothing."""
 
     def __init__(
-        self, *, engine: Engine, limits: Limits, lifetimes: Lifetimes, metrics: Metrics
+        self,
+        *,
+        engine: Engine,
+        renders: Renders,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        metrics: Metrics,
     ) -> None:
         self._engine = engine
+        self._renders = renders
         self._limits = limits
         self._lifetimes = lifetimes
         self._metrics = metrics
@@ -68,8 +91,10 @@ class Fetcher:
     ) -> Answer:
         """Ask for the bytes if the validators are empty, else for news.
 
-        began: unix seconds, now. Raises SourceError, OriginError.
+        began: unix seconds, now. Raises SourceError, OriginError, CapacityError, ClientGone.
         """
+        if not job.wanted():
+            raise ClientGone
         fetched, seconds = self._exchange(job, known, validators)
         record = self._record(job, known, fetched, began)
         return Answer(record, fetched.body, fetched.storable, seconds)
@@ -113,7 +138,7 @@ class Fetcher:
             )  # fmt: skip
         info, version = self._engine.inspect(fetched.body), sha256(fetched.body).hexdigest()
         if known is not None and known.version != version and not job.origin.local:
-            self._check_whole(fetched.body, info)
+            self._check_whole(job, version, fetched.body, info)
         return SourceRecord(
             version=version,
             generation=new_generation(),
@@ -132,15 +157,19 @@ class Fetcher:
             v=v,
         )
 
-    def _check_whole(self, body: bytes, info: ImageInfo) -> None:
+    def _check_whole(self, job: Job, version: str, body: bytes, info: ImageInfo) -> None:
         """What is to replace a good picture must be one to its end. Many a reply is cut off without
         a word: HTTP cannot tell where one ends that has no length.
 
-        Raises BrokenImage.
+        Raises SourceError, Overloaded.
         """
         animated = 1 < info.frames <= self._limits.frames
         format = Format.WEBP if animated else Format.JPEG
-        self._engine.render(body, Options(width=_TINY, still=not animated), format)
+        variant = Options(width=_TINY, still=not animated), format
+        try:
+            self._renders.one(version, info, body, variant, deadline=job.deadline)
+        except RenderTooSlow as error:
+            raise DecoderFailed(log=error.log) from error
 
     def _windows(self, fetched: Fetched, began: float) -> tuple[float, float, float]:
         """Until when it is fresh, may be served while it is asked for, and if that fails."""

@@ -17,6 +17,7 @@ class Limits:
     output_side      longest side of an output, pixels; also the bound of `w` and `h` times `dpr`
     fetch_seconds    one fetch from the origin, all redirects and the body included
     request_seconds  one request, waiting for others included
+    render_seconds   one render
     redirects        hops that a fetch follows
     """
 
@@ -27,6 +28,7 @@ class Limits:
     output_side: int = 4_096
     fetch_seconds: float = 10.0
     request_seconds: float = 25.0
+    render_seconds: float = 10.0
     redirects: int = 3
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from thumbproxy.errors import (
+    ClientGone,
     OriginTimeout,
     RequestError,
     SourceError,
@@ -26,10 +27,11 @@ Hit = Literal["hit_memory", "hit_disk", "hit_memcached"]
 Served = Literal[
     Hit, "stale_while_revalidate", "stale_if_error", "revalidated", "miss", "collapsed"
 ]
-Unserved = Literal["refused", "failed"]
+Unserved = Literal["refused", "failed", "abandoned"]
 Result = Literal[Served, Unserved]
 Outcome = Literal["ok", "not_modified", "not_found", "failed", "timeout", "refused"]
 Where = Literal["process", "host", "fleet"]
+Ended = Literal["crashed", "killed", "recycled"]
 ScopeKind = Literal["source", "folder", "everything"]
 
 _Call = Callable[..., None]
@@ -73,7 +75,10 @@ def _partition(parameter: str) -> tuple[str, str, str]:
 
 
 def failure_of(error: ThumbproxyError) -> Unserved:
-    """What became of a request that ended with `error`: refused for its URL alone, or failed."""
+    """What became of a request that ended with `error`: refused for its URL alone, abandoned by its
+    client, or failed."""
+    if isinstance(error, ClientGone):
+        return "abandoned"
     return "refused" if isinstance(error, RequestError) else "failed"
 
 
@@ -106,6 +111,9 @@ class Metrics:
 
     def encoded(self, format: Format, seconds: float) -> None:
         """A picture's encoding."""
+
+    def render_process_ended(self, how: Ended) -> None:
+        """A process that makes pictures ended: crashed, killed for taking too long, or recycled."""
 
     def coalesced(self, where: Where) -> None:
         """A request got what another made: of its process, its host, or another host."""
@@ -190,6 +198,12 @@ class Prometheus(Metrics):
             "thumbproxy_refreshes_total", "Sources asked about in the background.", ["outcome"]
         )
         self._refreshed = _each(refreshes, get_args(Outcome))
+        ended = client.Counter(
+            "thumbproxy_render_processes_ended_total",
+            "Processes that made pictures, and how they ended.",
+            ["how"],
+        )
+        self._ended = _each(ended, get_args(Ended))
 
     def _count_files(self, client: ModuleType) -> None:
         def counter(name: str, help: str, *labels: str) -> Any:
@@ -231,6 +245,9 @@ class Prometheus(Metrics):
 
     def encoded(self, format: Format, seconds: float) -> None:
         self._encoded[format](seconds)
+
+    def render_process_ended(self, how: Ended) -> None:
+        self._ended[how]()
 
     def coalesced(self, where: Where) -> None:
         self._coalesced[where]()

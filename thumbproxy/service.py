@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from thumbproxy.admission import Gate, client_stays
 from thumbproxy.caches.base import Cache, SourceRecord
-from thumbproxy.concurrency import BoundedPool, Flights, Remembered, in_turn
+from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.fetching import Job
 from thumbproxy.imaging.base import Engine
@@ -18,6 +18,7 @@ from thumbproxy.media import Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.renders import Renders
 from thumbproxy.sources import Source, Sources
 from thumbproxy.urls import ImageRequest
 
@@ -30,9 +31,9 @@ class Thumbnailer:
 
     sources      tells what the source of a request is now
     caches       in order of look-up, nearest first; who shares one makes a rendition at a time
-    renders      the threads that make pictures in this process
+    renders      has pictures made
+    misses       how many requests may wait for an origin or a render
     avif_pixels  the largest picture that an `auto` URL gives as AVIF
-    failure_ttl  seconds for which a picture that could not be made is not tried again
     """
 
     def __init__(
@@ -42,31 +43,36 @@ class Thumbnailer:
         sources: Sources,
         engine: Engine,
         caches: Sequence[Cache],
-        renders: BoundedPool,
+        renders: Renders,
+        misses: Gate,
         limits: Limits,
         metrics: Metrics,
         avif_pixels: int = 2_500_000,
-        failure_ttl: float = 5.0,
     ) -> None:
         self._mounts = mounts
         self._sources = sources
         self._engine = engine
         self._caches = tuple(caches)
         self._renders = renders
+        self._misses = misses
         self._limits = limits
         self._metrics = metrics
         self._avif_pixels = avif_pixels
         self._flights = Flights()
-        self._unmakeable = Remembered(failure_ttl)
 
     def get(self, request: ImageRequest, client: Mapping[str, Any]) -> Rendition:
         """The rendition that was asked for.
 
         client: the WSGI environ of the request, for origins in the same process.
-        Raises SourceError, OriginError, CapacityError.
+        Raises SourceError, OriginError, CapacityError, ClientGone.
         """
         job = self._job(request, client, self._limits.request_seconds)
-        return self._hit(job) or self._miss(job)
+        hit = self._hit(job)
+        if hit is not None:
+            return hit
+        # Some threads are left to hits, which so never wait behind misses.
+        with self._misses.passed():
+            return self._miss(job._replace(wanted=client_stays(client)))
 
     def make_many(self, requests: Sequence[ImageRequest]) -> list[Rendition | ThumbproxyError]:
         """The renditions of one source, kept or made together; for each what `get` would give.
@@ -106,8 +112,13 @@ class Thumbnailer:
     ) -> dict[ImageRequest, Rendition]:
         job, source = entries[0]
         source, body = self._sources.with_body(job, source)
-        variants = [(job.request.options, job.request.format) for job, _ in entries]
-        pictures = self._renders.do(lambda: self._engine.render_many(body, variants), job.deadline)
+        pictures = self._renders.several(
+            source.record.version,
+            source.record.info,
+            body,
+            [(job.request.options, job.request.format) for job, _ in entries],
+            deadline=job.deadline,
+        )
         return {
             job.request: self._finished(job, source, picture)
             for (job, _), picture in zip(entries, pictures, strict=True)
@@ -170,8 +181,8 @@ class Thumbnailer:
         self._engine.check(request.options, _format(request))
         job = job._replace(since=self._sources.since(job))
         name = request.source, request.filename, request.accepted
-        key = ("request", *name, job.public, job.since)
-        rendition = self._together(key, lambda: self._make(job), job)
+        key = ("request", *name, job.public, job.since, job.asker)
+        rendition = self._together(key, self._make, job)
         if self._sources.since(job) == job.since:
             return rendition
         # Purged or replaced meanwhile: a CDN that was purged, too, would keep it like a good one.
@@ -182,11 +193,13 @@ class Thumbnailer:
         job = self._settled(job, source.record)
         name = job.request.source, job.request.filename
         key = ("variant", *name, job.public, source.record.version, job.since)
-        return self._together(key, lambda: self._variant(job, source), job)
+        return self._together(key, lambda job: self._variant(job, source), job)
 
-    def _together(self, key: Hashable, make: Callable[[], Rendition], job: Job) -> Rendition:
+    def _together(self, key: Hashable, make: Callable[[Job], Rendition], job: Job) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""
-        rendition, collapsed = self._flights.do(key, make, job.deadline)
+        rendition, collapsed = self._flights.do(
+            key, lambda wanted: make(job._replace(wanted=wanted)), job.deadline, job.wanted
+        )
         if collapsed:
             self._metrics.coalesced("process")
             if rendition.cache_status.startswith(_MISS):
@@ -238,20 +251,20 @@ class Thumbnailer:
     def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
         options, format = job.request.options, job.request.format
         instead = fallback(options, source.record.info) if job.request.auto else None
-        key = (source.record.version, options.identity, format, job.request.auto)
-        self._unmakeable.check(key)
-        queued = time.monotonic()
-
-        def render() -> Encoded:
-            self._metrics.queued(time.monotonic() - queued)
-            return self._engine.render(body, options, format, fallback=instead)
-
+        record = source.record
         try:
-            encoded = self._renders.do(render, job.deadline)
-        except SourceError as error:
-            self._unmakeable.remember(key, error)
+            encoded = self._renders.one(
+                record.version,
+                record.info,
+                body,
+                (options, format),
+                fallback=instead,
+                deadline=job.deadline,
+                wanted=job.wanted,
+            )
+        except SourceError:
             if source.storable:
-                self._sources.doubt(job, source.record)
+                self._sources.doubt(job, record)
             raise
         return self._finished(job, source, encoded)
 

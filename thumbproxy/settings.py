@@ -103,6 +103,9 @@ class Settings:
     allow_networks: tuple[str, ...] = _setting(
         ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
     )
+    allow_ports: tuple[int, ...] = _setting(
+        ListOf(Number(1, 65_535)), (80, 443), "ports that such a redirect may lead to"
+    )
     cache_dir: str = _setting(Pattern(r"\S.*|", "a folder"), "", "the disk cache")
     cache_max_bytes: int = _setting(Size(), 10 * 1024 * _MIB, "largest disk cache")
     cache_max_files: int = _setting(
@@ -148,13 +151,39 @@ class Settings:
     bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
                          "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
     workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
-    threads: int = _setting(Number(1, 256), 16, "threads of each process")
+    threads: int = _setting(Number(1, 1024), 64, "threads of each process")
+    misses: int = _setting(
+        Number(0, 1024),
+        0,
+        "requests of each process that may wait for an origin or a render, then 503; "
+        "0: three quarters of the threads",
+    )
+    max_requests: int = _setting(
+        Number(0, 10**9), 0, "requests after which a process is replaced; 0: never"
+    )
+    isolation: str = _setting(
+        Choice(("auto", "processes", "threads")),
+        "auto",
+        "where pictures are made; auto: in processes of `serve`, in threads of middleware",
+    )
     renders: int = _setting(
         Number(0, 256),
         0,
-        "pictures made at a time by each process; 0: cores / workers",
+        "pictures made at a time by each process; 0: cores / workers, and 2 at least",
     )
-    render_queue: int = _setting(Number(0, 10_000), 32, "pictures that may wait, then 503")
+    render_timeout: float = _setting(Number(0, 600, 3), 10, "one render")
+    render_pixels: int = _setting(
+        Number(1, 10**10),
+        100_000_000,
+        "pixels that all renders of a process hold at a time; others wait",
+    )
+    render_memory: int = _setting(
+        Size(), 2048 * _MIB, "address space of a process that makes pictures"
+    )
+    log_format: str = _setting(
+        Choice(("text", "json")), "text", "how `serve` writes its log: for people or for programs"
+    )
+    access_log: bool = _setting(Switch(), False, "a line in the log of `serve` for each request")
     metrics_token: str = _setting(
         Pattern(r"[!-~]{16,}|", "a secret of 16 ASCII characters at least, without spaces"),
         "",
@@ -291,6 +320,7 @@ class Settings:
             output_side=self.max_output_side,
             fetch_seconds=self.fetch_timeout,
             request_seconds=self.request_timeout,
+            render_seconds=self.render_timeout,
             redirects=self.max_redirects,
         )
 

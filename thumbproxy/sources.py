@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from thumbproxy.admission import always
 from thumbproxy.caches.base import (
     Cache,
     Failure,
@@ -18,7 +19,13 @@ from thumbproxy.caches.base import (
     SourceRecord,
 )
 from thumbproxy.concurrency import Background, Flights, Hold, Remembered, held, in_turn
-from thumbproxy.errors import OriginError, OriginFailed, SourceError, SourceNotFound
+from thumbproxy.errors import (
+    OriginError,
+    OriginFailed,
+    SourceError,
+    SourceNotFound,
+    ThumbproxyError,
+)
 from thumbproxy.fetching import Fetcher, Job
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.limits import Deadline, Limits
@@ -73,7 +80,7 @@ class Sources:
         self._clock = clock
         self._flights = Flights()
         # For want of a cache that keeps them.
-        self._unkept = Remembered(lifetimes.failure)
+        self._unkept = Remembered()
         self._background = Background(_REFRESHES)
 
     def current(self, job: Job) -> Source:
@@ -81,8 +88,13 @@ class Sources:
 
         Raises SourceError, OriginError, CapacityError.
         """
-        key = ("source", job.request.source, job.request.options.version, job.since)
-        source, collapsed = self._flights.do(key, lambda: self._current(job), job.deadline)
+        key = ("source", job.request.source, job.request.options.version, job.since, job.asker)
+        source, collapsed = self._flights.do(
+            key,
+            lambda wanted: self._current(job._replace(wanted=wanted)),
+            job.deadline,
+            job.wanted,
+        )
         if collapsed:
             self._metrics.coalesced("process")
         return source
@@ -133,8 +145,13 @@ class Sources:
         body = source.body or self._original(source.record)
         if body is not None:
             return source, body
-        key = ("body", job.request.source, job.request.options.version, job.since)
-        source, _ = self._flights.do(key, lambda: self._again(job, source), job.deadline)
+        key = ("body", job.request.source, job.request.options.version, job.since, job.asker)
+        source, _ = self._flights.do(
+            key,
+            lambda wanted: self._again(job._replace(wanted=wanted), source),
+            job.deadline,
+            job.wanted,
+        )
         if source.body is None:
             raise OriginFailed(log="the source changed twice while it was fetched")
         return source, source.body
@@ -273,7 +290,9 @@ class Sources:
         """Ask in the background, unless somebody does already."""
         name = job.request.source
         client = {name: value for name, value in job.client.items() if name != "wsgi.input"}
-        job = job._replace(client=client, deadline=Deadline(self._limits.request_seconds))
+        job = job._replace(
+            client=client, deadline=Deadline(self._limits.request_seconds), wanted=always
+        )
 
         def refresh() -> None:
             with held(self._caches, _lease(name), Deadline(0)) as turn:
@@ -285,7 +304,7 @@ class Sources:
                     return
                 try:
                     source = self._ask(job, known)
-                except (SourceError, OriginError) as error:
+                except ThumbproxyError as error:
                     self._metrics.refreshed(outcome_of(error))
                 else:
                     failure = source.record.failure
@@ -346,7 +365,7 @@ class Sources:
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
             if not job.origin.local and self._known(name)[0] is None:
-                self._unkept.remember((name, version), error)
+                self._unkept.remember((name, version), error, self._lifetimes.failure)
         return None
 
     def _let_stand(self, source: str, record: Record) -> Record:

@@ -32,6 +32,11 @@ class Engine(Protocol):
         """
         ...
 
+    def pixels(self, info: ImageInfo, options: Options, format: Format) -> int:
+        """How many pixels `render` has in memory at a time, about: of the decoded source and of
+        the picture. Raises BadOptions, as `render` would."""
+        ...
+
     def render(
         self,
         source: bytes,

@@ -71,6 +71,14 @@ class PillowEngine:
         """See imaging.base.Engine."""
         return plan(info, options, self.limits).output
 
+    def pixels(self, info: ImageInfo, options: Options, format: Format) -> int:
+        """See imaging.base.Engine. Only JPEG is scaled while it is decoded."""
+        numbers = plan(info, options, self.limits)
+        animated = info.frames > 1 and format in ANIMATED and not options.one_frame
+        shown = numbers.output[0] * numbers.output[1] * (info.frames if animated else 1)
+        scale = numbers.eighths / 8 if info.format is Format.JPEG else 1.0
+        return round(info.width * scale * info.height * scale) + shown
+
     def render(
         self, source: bytes, options: Options, format: Format, *, fallback: Format | None = None
     ) -> Encoded:
