@@ -84,7 +84,7 @@ def test_keygen_prints_a_key_that_is_taken() -> None:
         (["sign", "a.jpg", "--format", "bmp"], {"THUMBPROXY_KEYS": KEY}, "no format 'bmp'"),
         (["serve"], {"THUMBPROXY_KEYS": KEY}, "--origin FOLDER"),
         (["serve", "--origin", "/absent"], {"THUMBPROXY_KEYS": KEY}, "no folder '/absent'"),
-        (["serve", "--origin", "/", "--threads", "0"], {"THUMBPROXY_KEYS": KEY}, "from 1 to 256"),
+        (["serve", "--origin", "/", "--threads", "0"], {"THUMBPROXY_KEYS": KEY}, "from 1 to 1024"),
         (["serve", "--origin", "/", "--cache-dir", "/dev/null"], {"THUMBPROXY_KEYS": KEY},
          "Choose a folder"),
         (["serve", "--config", "/absent.toml"], {}, "/absent.toml"),

@@ -1,10 +1,8 @@
-"""Flights and the pool: one for all, and only so many at a time."""
+"""Flights and leases: one for all."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Among, Background, BoundedPool, Flights, Hold, Load, in_turn
+from thumbproxy.concurrency import Among, Background, Flights, Hold, in_turn
 from thumbproxy.concurrency import held as held_by
-from thumbproxy.errors import EngineFailed, Overloaded, SourceNotFound, TooSlow
+from thumbproxy.errors import ClientGone, EngineFailed, RenderTooSlow, SourceNotFound, TooSlow
 from thumbproxy.limits import Deadline
 
 
@@ -32,11 +30,11 @@ class Held:
         self.result, self.calls = result, 0
         self.started, self.go = threading.Event(), threading.Event()
 
-    def at_once(self) -> Any:
+    def at_once(self, *_: Any) -> Any:
         self.go.set()
         return self()
 
-    def __call__(self) -> Any:
+    def __call__(self, *_: Any) -> Any:
         self.calls += 1
         self.started.set()
         assert self.go.wait(10)
@@ -58,8 +56,8 @@ def fly(flights: Flights, work: Held, followers: int = 5) -> list[Any]:
         asked = [pool.submit(ask)]
         assert work.started.wait(10)
         asked += [pool.submit(ask) for _ in range(followers)]
-        (future,) = flights._under_way.values()
-        until(lambda: len(future._condition._waiters) == followers)  # type: ignore[attr-defined]
+        (flight,) = flights._under_way.values()
+        until(lambda: len(flight.outcome._condition._waiters) == followers)  # type: ignore[attr-defined]
         work.go.set()
         return [result.result() for result in asked]
 
@@ -89,15 +87,15 @@ def test_followers_are_not_left_waiting_whatever_ends_the_leader(error: BaseExce
 
 def test_what_has_landed_is_done_anew() -> None:
     flights = Flights()
-    assert flights.do("key", lambda: "first", Deadline(1)) == ("first", False)
-    assert flights.do("key", lambda: "second", Deadline(1)) == ("second", False)
+    assert flights.do("key", lambda _: "first", Deadline(1)) == ("first", False)
+    assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_what_has_failed_is_done_anew() -> None:
     flights = Flights()
     with pytest.raises(RuntimeError):
         flights.do("key", Held(RuntimeError()).at_once, Deadline(1))
-    assert flights.do("key", lambda: "second", Deadline(1)) == ("second", False)
+    assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_different_keys_do_not_wait_for_each_other() -> None:
@@ -105,7 +103,7 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(flights.do, "one", work, Deadline(10))
         assert work.started.wait(10)
-        assert flights.do("two", lambda: "free", Deadline(10)) == ("free", False)
+        assert flights.do("two", lambda _: "free", Deadline(10)) == ("free", False)
         work.go.set()
         held.result()
 
@@ -121,53 +119,59 @@ def test_a_follower_waits_until_its_deadline_only() -> None:
         assert held.result() == ("result", False)
 
 
-def test_the_pool_does_so_much_lets_so_much_wait_and_refuses_the_rest() -> None:
-    pool, go = BoundedPool(2, queue=3), threading.Event()
-    names, most, now = set(), 0, Counter[str]()
-
-    def work() -> None:
-        nonlocal most
-        with lock:
-            names.add(threading.current_thread().name)
-            now["active"] += 1
-            most = max(most, now["active"])
-        assert go.wait(10)
-        with lock:
-            now["active"] -= 1
-
-    lock = threading.Lock()
-    with ThreadPoolExecutor(5) as clients:
-        admitted = [clients.submit(pool.do, work, Deadline(10)) for _ in range(5)]
-        until(lambda: pool.load == Load(2, 3))
-        with pytest.raises(Overloaded):
-            pool.do(work, Deadline(10))
-        go.set()
-        for future in admitted:
-            future.result()
-    assert most == len(names) == 2
-    until(lambda: pool.load == Load(0, 0))
+@pytest.mark.parametrize("error", [TooSlow(), ClientGone()])
+def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
+    error: Exception,
+) -> None:
+    flights, first, second = Flights(), Held(error), Held("done")
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(flights.do, "key", first, Deadline(10))
+        assert first.started.wait(10)
+        follower = pool.submit(flights.do, "key", second, Deadline(10))
+        (flight,) = flights._under_way.values()
+        until(lambda: len(flight.wanted_by) == 2)
+        second.go.set()
+        first.go.set()
+        assert leader.exception() is error
+        assert follower.result() == ("done", False)
 
 
-def test_work_that_cannot_begin_is_dropped_at_the_deadline() -> None:
-    pool, held, never = BoundedPool(1, queue=1), Held(), Held()
-    with ThreadPoolExecutor(1) as clients:
-        first = clients.submit(pool.do, held, Deadline(10))
-        assert held.started.wait(10)
-        with pytest.raises(Overloaded):
-            pool.do(never, Deadline(0.02))
-        held.go.set()
-        assert first.result() == "result"
-    until(lambda: pool.load == Load(0, 0))
-    assert never.calls == 0
+def test_a_render_that_took_too_long_is_not_done_again_for_the_followers() -> None:
+    results = fly(Flights(), work := Held(RenderTooSlow()))
+    assert all(isinstance(result, RenderTooSlow) for result in results)
+    assert work.calls == 1
 
 
-def test_work_that_does_not_end_is_answered_at_the_deadline() -> None:
-    pool, held = BoundedPool(1, queue=1), Held()
-    with pytest.raises(TooSlow):
-        pool.do(held, Deadline(0.02))
-    assert pool.load == Load(1, 0)
-    held.go.set()
-    assert pool.do(lambda: "next", Deadline(10)) == "next"
+def test_work_is_wanted_while_any_of_those_who_wait_is_there() -> None:
+    flights, told = Flights(), Held()
+    there = {"leader": True, "follower": True}
+    wanted: list[Callable[[], bool]] = []
+
+    def work(still: Callable[[], bool]) -> Any:
+        wanted.append(still)
+        return told()
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(flights.do, "key", work, Deadline(10), lambda: there["leader"])
+        assert told.started.wait(10)
+        assert wanted[0]()
+        there["leader"] = False
+        assert not wanted[0]()
+        follower = pool.submit(flights.do, "key", work, Deadline(10), lambda: there["follower"])
+        until(wanted[0])
+        told.go.set()
+        assert follower.result() == ("result", True)
+
+
+def test_a_follower_whose_client_has_gone_waits_no_longer() -> None:
+    flights, work = Flights(), Held()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(flights.do, "key", work, Deadline(10))
+        assert work.started.wait(10)
+        with pytest.raises(ClientGone):
+            flights.do("key", work, Deadline(10), lambda: False)
+        work.go.set()
+        assert held.result() == ("result", False)
 
 
 def test_in_the_background_a_key_is_done_once_at_a_time() -> None:
@@ -242,14 +246,6 @@ def test_of_several_leases_the_last_that_was_waited_for_is_told() -> None:
         assert turn == (Hold.AT_ONCE, None)
 
 
-def test_work_that_fails_leaves_its_place() -> None:
-    pool = BoundedPool(1, queue=0)
-    for _ in range(3):
-        with pytest.raises(RuntimeError):
-            pool.do(Held(RuntimeError()).at_once, Deadline(10))
-        until(lambda: pool.load == Load(0, 0))
-
-
 def test_what_cannot_be_done_in_the_background_is_nobodys_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,12 +260,3 @@ def test_what_cannot_be_done_in_the_background_is_nobodys_error(
         assert not background.do("key", done.set)
     assert background.do("key", done.set), "and it is tried again"
     assert done.wait(10)
-
-
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    pool = BoundedPool(1, queue=0)
-    assert pool.do(lambda: 1, Deadline(10)) == 1
-    pid = os.fork()
-    if pid == 0:
-        os._exit(pool.do(lambda: 7, Deadline(10)))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -50,7 +50,7 @@ def test_every_setting_is_documented_with_its_default(setting: Any) -> None:
     elif isinstance(value, bool):
         expected = str(value).lower()
     else:
-        expected = ", ".join(value) if isinstance(value, tuple) else str(value)
+        expected = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     assert default == expected
     assert meaning == setting.metadata["meaning"]
     assert allowed == setting.metadata["kind"].allowed

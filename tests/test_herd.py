@@ -60,7 +60,7 @@ def serving(
     beside: a folder for its log and what it counts, if that of the cache is not for them
     """
     beside = beside or cache.parent
-    settings = {"workers": WORKERS, "metrics_token": TOKEN, **environ}
+    settings = {"workers": WORKERS, "threads": 300, "metrics_token": TOKEN, **environ}
     counted = beside / f"{cache.name}.metrics"
     counted.mkdir(exist_ok=True)
     with servers.thumbproxy(

@@ -201,6 +201,8 @@ CALLS: list[tuple[str, tuple[Any, ...], list[tuple[str, dict[str, str], float]]]
         ("thumbproxy_render_duration_seconds_sum", {"format": "jpg"}, 0.5)]),
     ("encoded", (Format.AVIF, 0.5), [
         ("thumbproxy_encode_duration_seconds_sum", {"format": "avif"}, 0.5)]),
+    ("render_process_ended", ("crashed",),
+     [("thumbproxy_render_processes_ended_total", {"how": "crashed"}, 1)]),
     ("coalesced", ("fleet",), [("thumbproxy_coalesced_total", {"where": "fleet"}, 1)]),
     ("refreshed", ("ok",), [("thumbproxy_refreshes_total", {"outcome": "ok"}, 1)]),
     ("stored", ("memcached",), [("thumbproxy_stored_total", {"tier": "memcached"}, 1)]),

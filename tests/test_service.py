@@ -322,7 +322,7 @@ def test_more_work_than_may_wait_is_refused_at_once(
         return render(*args, **more)
 
     monkeypatch.setattr(PillowEngine, "render", held)
-    app = make(renders=1, render_queue=0)
+    app = make(misses=1)
     with ThreadPoolExecutor(1) as pool:
         admitted = pool.submit(get, app, width=10)
         try:

@@ -105,7 +105,7 @@ def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) ->
     found = "\n".join(faults(file, environ, {"workers": "-1"}))
     for part in (
         f"worker in {file}: there is no such setting; did you mean workers?",
-        f"threads in {file}: 'many' is not allowed; it takes a whole number from 1 to 256.",
+        f"threads in {file}: 'many' is not allowed; it takes a whole number from 1 to 1024.",
         f"immutable in {file}: 'yes' is not allowed; it takes true or false.",
         f"origins in {file}: what was given is not allowed",
         "THUMBPROXY_QUALITY_JPG: '101' is not allowed; it takes a whole number from 1 to 100.",

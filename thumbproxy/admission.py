@@ -19,7 +19,7 @@ from thumbproxy.limits import Deadline
 # Whether anybody still waits for what is being done.
 Wanted = Callable[[], bool]
 # Seconds between two looks at whether that is so.
-LOOK = 0.25
+LOOK = 0.5
 # Of the threads of a server, what is kept for those who need not wait.
 _KEPT_FOR_HITS = 4
 
@@ -145,3 +145,8 @@ class Slots:
     @property
     def waiting(self) -> int:
         return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether one would have to wait, whatever the weight."""
+        return not self._free or bool(self._queue)

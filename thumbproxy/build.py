@@ -174,7 +174,8 @@ def parts(
         engine,
         runner_of(engine, settings, metrics),
         pixels=settings.render_pixels,
-        seconds=settings.render_timeout,
+        # Who comes to its turn in time has time for it.
+        seconds=min(settings.render_timeout, settings.request_timeout / 2),
         metrics=metrics,
         failure_ttl=settings.failure_ttl,
     )

@@ -167,7 +167,7 @@ class Fetcher:
         format = Format.WEBP if animated else Format.JPEG
         variant = Options(width=_TINY, still=not animated), format
         try:
-            self._renders.one(version, info, body, variant, deadline=job.deadline)
+            self._renders.one(version, info, lambda: body, variant, deadline=job.deadline)
         except RenderTooSlow as error:
             raise DecoderFailed(log=error.log) from error
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from thumbproxy.admission import Slots, Wanted, always
 from thumbproxy.concurrency import Remembered
-from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError
+from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError, TooSlow
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded, Format, ImageInfo
@@ -50,7 +50,7 @@ class Renders:
         self,
         version: str,
         info: ImageInfo,
-        source: bytes,
+        source: Callable[[], bytes],
         variant: Variant,
         *,
         fallback: Format | None = None,
@@ -60,6 +60,7 @@ class Renders:
         """A picture of a source.
 
         version  of the source, the hash of its bytes
+        source   gives these, when it is its turn: what waits must not fill the memory
         wanted   nothing is decoded for those who have gone
         Raises SourceError, BadOptions, Overloaded, TooSlow, EngineFailed, ClientGone.
         """
@@ -68,7 +69,7 @@ class Renders:
             self._unmakeable.check(failed)
         began = time.monotonic()
         try:
-            (encoded,) = self._run(Task(source, (variant,), fallback), info, deadline, wanted)
+            (encoded,) = self._run(info, source, (variant,), fallback, deadline, wanted)
         except (DecoderFailed, RenderTooSlow) as error:
             # Other sizes of it would do the same; and it must not take most of the time there is.
             wasted = time.monotonic() - began
@@ -83,7 +84,7 @@ class Renders:
         self,
         version: str,
         info: ImageInfo,
-        source: bytes,
+        source: Callable[[], bytes],
         variants: Sequence[Variant],
         *,
         deadline: Deadline,
@@ -91,7 +92,12 @@ class Renders:
         """Several pictures of a source, for less than one by one. Raises as `one` does when any
         fails, and remembers nothing: each then tells by itself what is wrong with it."""
         self._unmakeable.check(version)
-        return self._run(Task(source, tuple(variants)), info, deadline, always)
+        return self._run(info, source, tuple(variants), None, deadline, always)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a picture would have to wait for its turn."""
+        return self._slots.busy
 
     def workshop(self) -> Workshop:
         return self._runner.workshop()
@@ -101,10 +107,29 @@ class Renders:
         self._runner.start()
 
     def _run(
-        self, task: Task, info: ImageInfo, deadline: Deadline, wanted: Wanted
+        self,
+        info: ImageInfo,
+        source: Callable[[], bytes],
+        variants: tuple[Variant, ...],
+        fallback: Format | None,
+        deadline: Deadline,
+        wanted: Wanted,
     ) -> list[Encoded]:
-        weight = max(self._engine.pixels(info, *variant) for variant in task.variants)
+        weight = max(self._engine.pixels(info, *variant) for variant in variants)
         queued = time.monotonic()
         ended = self._slots.take(weight, deadline, wanted)
         self._metrics.queued(time.monotonic() - queued)
-        return self._runner.run(task, deadline.within(self._seconds * len(task.variants)), ended)
+        try:
+            task = Task(source(), variants, fallback)
+        except BaseException:
+            ended()
+            raise
+        seconds = self._seconds * len(variants)
+        in_full = deadline.remaining >= seconds
+        try:
+            return self._runner.run(task, deadline.within(seconds), ended)
+        except RenderTooSlow as error:
+            if in_full:
+                raise
+            # It came too late to its turn, which says nothing of the picture.
+            raise TooSlow(log=error.log) from error

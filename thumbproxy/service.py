@@ -115,7 +115,7 @@ class Thumbnailer:
         pictures = self._renders.several(
             source.record.version,
             source.record.info,
-            body,
+            lambda: body,
             [(job.request.options, job.request.format) for job, _ in entries],
             deadline=job.deadline,
         )
@@ -209,7 +209,7 @@ class Thumbnailer:
     def _variant(self, job: Job, source: Source) -> Rendition:
         """From any cache, or made: by one of all processes and hosts, if it may be kept at all."""
         if not source.storable:
-            return self._render(job, *self._sources.with_body(job, source))
+            return self._render(job, source)
         kept = self._kept(job, source)
         if kept is not None:
             return kept
@@ -217,7 +217,7 @@ class Thumbnailer:
         with in_turn(self._caches, key, job.deadline) as turn:
             kept = self._kept(job, source)  # others may have made it meanwhile
             if kept is None:
-                return self._render(job, *self._sources.with_body(job, source))
+                return self._render(job, source)
             if turn.among:
                 self._metrics.coalesced(turn.among)
             return replace(kept, cache_status=_collapsed(f"{_MISS}; stored"))
@@ -248,7 +248,15 @@ class Thumbnailer:
             self._metrics.stored(cache.tier)
         return bool(kept)
 
-    def _render(self, job: Job, source: Source, body: bytes) -> Rendition:
+    def _render(self, job: Job, source: Source) -> Rendition:
+        if self._renders.busy:  # what waits must not fill the memory
+            source = self._sources.at_hand(job, source)
+
+        def body() -> bytes:
+            nonlocal source  # it may have changed while it waited
+            source, known = self._sources.with_body(job, source)
+            return known
+
         options, format = job.request.options, job.request.format
         instead = fallback(options, source.record.info) if job.request.auto else None
         record = source.record

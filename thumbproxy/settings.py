@@ -151,7 +151,7 @@ class Settings:
     bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
                          "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
     workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
-    threads: int = _setting(Number(1, 1024), 64, "threads of each process")
+    threads: int = _setting(Number(1, 1024), 128, "threads of each process")
     misses: int = _setting(
         Number(0, 1024),
         0,
@@ -171,7 +171,7 @@ class Settings:
         0,
         "pictures made at a time by each process; 0: cores / workers, and 2 at least",
     )
-    render_timeout: float = _setting(Number(0, 600, 3), 10, "one render")
+    render_timeout: float = _setting(Number(0, 600, 3), 10, "one render; half of request_timeout at most")
     render_pixels: int = _setting(
         Number(1, 10**10),
         100_000_000,

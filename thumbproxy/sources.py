@@ -156,6 +156,20 @@ class Sources:
             raise OriginFailed(log="the source changed twice while it was fetched")
         return source, source.body
 
+    def at_hand(self, job: Job, source: Source) -> Source:
+        """The source, when `with_body` will have its bytes without asking anybody: so whoever waits
+        for its turn needs no memory for them."""
+        if job.origin.local or self._kept(source.record):
+            return source._replace(body=None)
+        if source.body is None:
+            source, _ = self.with_body(job, source)
+            if self._kept(source.record):
+                source = source._replace(body=None)
+        return source
+
+    def _kept(self, record: SourceRecord) -> bool:
+        return self._originals is not None and self._originals.has_original(record)
+
     def doubt(self, job: Job, record: SourceRecord) -> None:
         """No picture could be made of the source, which may be the fault of its transport: soon all
         of it is asked for again."""

@@ -96,6 +96,13 @@ class Reader:
             return None
         return body if len(body) == record.size else None
 
+    def has_original(self, record: SourceRecord) -> bool:
+        """Whether `original` would give them, as far as can be known without reading them."""
+        try:
+            return os.stat(self.layout.original(record.version)).st_size == record.size
+        except OSError:
+            return False
+
     def _failed(self, error: OSError) -> None:
         if error.errno not in NAME_ERRORS:
             self._breaker.failed(error)
