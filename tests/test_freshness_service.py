@@ -158,7 +158,7 @@ def make(origin: Moody, clock: Clock, tmp_path: Path, memcached: servers.Server)
             **settings,
         )
         thumbnailer = app._thumbnailer
-        thumbnailer._sources._clock = clock
+        thumbnailer._records._clock = clock
         return app
 
     return make

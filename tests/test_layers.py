@@ -18,21 +18,24 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors
-    media  limits  kinds
+    media  limits  kinds  hosts
     options  signing
-    urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
+    urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics  access
     concurrency
     negotiate  responses  settings  thumbnails
     imaging  origins  caches
     rendering
-    renders
-    fetching
+    renders  jobs
+    fetching  records
     sources  cdn
     service
     purge
-    wsgi  ops  playground  upstream  warm  explain
+    wsgi  ops  playground  upstream  warm  explain  doctor
+    health
     adapters
     build
+    clients  logs  metrics_files
+    worker
     server
     cli
 """

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from thumbproxy.access import AccessLog
 from thumbproxy.adapters import (
     OriginLike,
     cdns_of,
@@ -27,12 +28,21 @@ from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.errors import SettingsError
 from thumbproxy.fetching import Fetcher
+from thumbproxy.health import (
+    Readiness,
+    Site,
+    disk_probe,
+    memcached_probe,
+    origin_probe,
+    upstream_probe,
+)
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics
-from thumbproxy.ops import Health, MetricsPage, PurgePage, not_found
+from thumbproxy.ops import MetricsPage, PurgePage, not_found
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.purge import Hook, Purger, PurgeResult
+from thumbproxy.records import Records
 from thumbproxy.renders import Renders
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
@@ -89,7 +99,7 @@ class ThumbProxy(Middleware):
         return self._purger.purge(what)
 
 
-def standalone(settings: Settings) -> WSGIApp:
+def standalone(settings: Settings) -> Site:
     """The standalone server's application. Raises SettingsError."""
     origins = served_origins(settings)
     app: WSGIApp = Upstream(settings.upstream) if settings.upstream else not_found
@@ -101,11 +111,32 @@ def standalone(settings: Settings) -> WSGIApp:
         settings = replace(settings, isolation="processes")
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    middleware = Middleware(app, **parts(settings, origins).middleware())
-    return Health(MetricsPage(middleware, settings.metrics_token))
+    built = parts(settings, origins)
+    site: WSGIApp = Middleware(app, **built.middleware())
+    if settings.access_log:
+        site = AccessLog(site, json=settings.log_format == "json")
+    return Site(
+        MetricsPage(site, settings.metrics_token),
+        _readiness(settings, origins, built),
+        token=settings.metrics_token,
+        start=built.renders.start,
+    )
 
 
-def application() -> WSGIApp:
+def _readiness(settings: Settings, origins: Mapping[str, OriginLike], built: Parts) -> Readiness:
+    places = {prefix: getattr(origin, "location", "") for prefix, origin in origins.items()}
+    caches = [disk_probe(built.disk.layout.directory)] if built.disk else []
+    if settings.memcached:
+        caches.append(memcached_probe(settings.memcached))
+    return Readiness(
+        origins=[origin_probe(prefix, place) for prefix, place in places.items() if place],
+        caches=caches,
+        others=[upstream_probe(settings.upstream)] if settings.upstream else [],
+        workshop=built.renders.workshop,
+    )
+
+
+def application() -> Site:
     """The standalone application, for those who start gunicorn or another server themselves.
 
     Reads THUMBPROXY_*, and the file that THUMBPROXY_CONFIG names. Raises SettingsError.
@@ -180,6 +211,7 @@ def parts(
         failure_ttl=settings.failure_ttl,
     )
     misses = Gate(settings.misses or misses_of(settings.threads))
+    records = Records(tiers, settings.lifetimes)
     sources = Sources(
         fetcher=Fetcher(
             engine=engine,
@@ -188,6 +220,7 @@ def parts(
             lifetimes=settings.lifetimes,
             metrics=metrics,
         ),
+        records=records,
         caches=tiers,
         originals=disk,
         limits=limits,
@@ -196,8 +229,8 @@ def parts(
     )
     thumbnailer = Thumbnailer(
         mounts=mounts,
+        records=records,
         sources=sources,
-        engine=engine,
         caches=tiers,
         renders=renders,
         misses=misses,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from thumbproxy.admission import Wanted, always
 from thumbproxy.caches.base import SourceRecord, new_generation
 from thumbproxy.errors import (
     ClientGone,
@@ -20,38 +18,15 @@ from thumbproxy.errors import (
 )
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.imaging.base import Engine
-from thumbproxy.limits import Deadline, Limits
+from thumbproxy.jobs import Job
+from thumbproxy.limits import Limits
 from thumbproxy.media import Format, ImageInfo, Validators
 from thumbproxy.metrics import Metrics, outcome_of
 from thumbproxy.options import Options
-from thumbproxy.origins.base import Fetched, FetchRequest, Origin
+from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.renders import Renders
-from thumbproxy.urls import ImageRequest
 
 _TINY = 8
-
-
-class Job(NamedTuple):
-    """One request with what it resolves to.
-
-    since   what was known of changes when the request came (Sources.since): it never waits for work
-            that began before one
-    wanted  whether anybody still waits for what comes of it
-    """
-
-    request: ImageRequest
-    origin: Origin
-    path: str
-    public: bool
-    deadline: Deadline
-    client: Mapping[str, Any]
-    since: Hashable = None
-    wanted: Wanted = always
-
-    @property
-    def asker(self) -> Hashable:
-        """For whom an origin's answer is good: for all, unless it looks at the client."""
-        return self.client.get("HTTP_HOST") if self.origin.personal else None
 
 
 class Answer(NamedTuple):

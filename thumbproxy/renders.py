@@ -38,7 +38,7 @@ class Renders:
         metrics: Metrics,
         failure_ttl: float = 5.0,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._runner = runner
         self._seconds = seconds
         self._metrics = metrics
@@ -115,7 +115,7 @@ class Renders:
         deadline: Deadline,
         wanted: Wanted,
     ) -> list[Encoded]:
-        weight = max(self._engine.pixels(info, *variant) for variant in variants)
+        weight = max(self.engine.pixels(info, *variant) for variant in variants)
         queued = time.monotonic()
         ended = self._slots.take(weight, deadline, wanted)
         self._metrics.queued(time.monotonic() - queued)

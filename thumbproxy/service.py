@@ -11,13 +11,13 @@ from thumbproxy.admission import Gate, client_stays
 from thumbproxy.caches.base import Cache, SourceRecord
 from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
-from thumbproxy.fetching import Job
-from thumbproxy.imaging.base import Engine
+from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.records import Records
 from thumbproxy.renders import Renders
 from thumbproxy.sources import Source, Sources
 from thumbproxy.urls import ImageRequest
@@ -29,6 +29,7 @@ _MISS = "fwd=uri-miss"
 class Thumbnailer:
     """Finds a rendition in the caches or makes it.
 
+    records      what is known of sources
     sources      tells what the source of a request is now
     caches       in order of look-up, nearest first; who shares one makes a rendition at a time
     renders      has pictures made
@@ -40,8 +41,8 @@ class Thumbnailer:
         self,
         *,
         mounts: Mounts,
+        records: Records,
         sources: Sources,
-        engine: Engine,
         caches: Sequence[Cache],
         renders: Renders,
         misses: Gate,
@@ -50,8 +51,9 @@ class Thumbnailer:
         avif_pixels: int = 2_500_000,
     ) -> None:
         self._mounts = mounts
+        self._records = records
         self._sources = sources
-        self._engine = engine
+        self._engine = renders.engine
         self._caches = tuple(caches)
         self._renders = renders
         self._misses = misses
@@ -85,7 +87,7 @@ class Thumbnailer:
             try:
                 job = self._job(request, {}, self._limits.request_seconds * len(requests))
                 self._engine.check(request.options, _format(request))
-                job = job._replace(since=self._sources.since(job))
+                job = job._replace(since=self._records.since(job))
                 source = self._sources.current(job)
                 kept = self._kept(self._settled(job, source.record), source)
                 if kept is not None:
@@ -179,11 +181,11 @@ class Thumbnailer:
         request = job.request
         # What cannot be made is not fetched for.
         self._engine.check(request.options, _format(request))
-        job = job._replace(since=self._sources.since(job))
+        job = job._replace(since=self._records.since(job))
         name = request.source, request.filename, request.accepted
         key = ("request", *name, job.public, job.since, job.asker)
         rendition = self._together(key, self._make, job)
-        if self._sources.since(job) == job.since:
+        if self._records.since(job) == job.since:
             return rendition
         # Purged or replaced meanwhile: a CDN that was purged, too, would keep it like a good one.
         return replace(rendition, storable=False)

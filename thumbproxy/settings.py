@@ -171,7 +171,9 @@ class Settings:
         0,
         "pictures made at a time by each process; 0: cores / workers, and 2 at least",
     )
-    render_timeout: float = _setting(Number(0, 600, 3), 10, "one render; half of request_timeout at most")
+    render_timeout: float = _setting(
+        Number(0, 600, 3), 10, "one render; half of request_timeout at most"
+    )
     render_pixels: int = _setting(
         Number(1, 10**10),
         100_000_000,

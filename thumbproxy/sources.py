@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,11 +24,13 @@ from thumbproxy.errors import (
     SourceNotFound,
     ThumbproxyError,
 )
-from thumbproxy.fetching import Fetcher, Job
+from thumbproxy.fetching import Fetcher
 from thumbproxy.freshness import Lifetimes
+from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Validators
 from thumbproxy.metrics import Metrics, outcome_of
+from thumbproxy.records import Records
 
 log = logging.getLogger(__name__)
 _REFRESHES = 2
@@ -56,7 +56,8 @@ class Sources:
     """Knows sources by their records, and asks origins when those are no longer enough.
 
     fetcher    asks origins
-    caches     where records are, nearest first; who shares one asks one at a time
+    records    what is known
+    caches     nearest first; who shares one asks one at a time
     originals  where the bytes of fetched sources are kept, if anywhere
     """
 
@@ -64,20 +65,20 @@ class Sources:
         self,
         *,
         fetcher: Fetcher,
+        records: Records,
         caches: Sequence[Cache],
         originals: Originals | None,
         limits: Limits,
         lifetimes: Lifetimes,
         metrics: Metrics,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._fetcher = fetcher
+        self._records = records
         self._caches = tuple(caches)
         self._originals = originals
         self._limits = limits
         self._lifetimes = lifetimes
         self._metrics = metrics
-        self._clock = clock
         self._flights = Flights()
         # For want of a cache that keeps them.
         self._unkept = Remembered()
@@ -99,46 +100,17 @@ class Sources:
             self._metrics.coalesced("process")
         return source
 
-    def since(self, job: Job) -> Hashable:
-        """Another value after each purge that covers the source, and after each change of a file:
-        whoever asks then must not get what others were making before."""
-        name, purged = job.request.source, []
-        for cache in self._caches:
-            cache.record(name)  # which brings the log of purges up to date
-            purged.append(cache.purged_at(name))
-        return (*purged, job.origin.fingerprint(job.path))
-
     def usable(self, job: Job, record: Record) -> Source | None:
         """What the record is good for without asking the origin; None if that must be asked.
 
         Raises the failure that the record remembers, while it does.
         """
-        now = self._clock()
-        if record.fetched_at > now + 1:
-            return None  # the trace of a clock that jumped
-        if isinstance(record, FailureRecord):
-            if self._still_failing(job, record, now):
-                raise record.failure.error()
+        use = self._records.use(job, record)
+        if use is None or isinstance(record, FailureRecord):
             return None
-        if self._fresh(job, record, now):
-            return Source(record)
-        if job.origin.local or job.request.options.version not in (None, record.v):
-            return None
-        return self._stale(job, record, now)
-
-    def _stale(self, job: Job, record: SourceRecord, now: float) -> Source | None:
-        """What is past its lifetime, while the origin is asked or has just failed (RFC 5861)."""
-        # Below zero, which is what tells it from a fresh one (RFC 9211 section 2.4).
-        ttl = f"hit; ttl={min(-1, math.floor(record.fresh_until - now))}"
-        bearable = record.failure is None or record.error_until > now
-        if record.failure is not None and self._remembered(record.failure, now):
-            if not bearable:
-                raise record.failure.error()
-            return Source(record, status=f"{ttl}; detail={record.failure.token}")
-        if record.stale_until > now and bearable:
+        if use.refresh:
             self._refresh(job, record)
-            return Source(record, status=ttl)
-        return None
+        return Source(record, status=use.status)
 
     def with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
         """The bytes to render from, and the source that they are."""
@@ -175,9 +147,9 @@ class Sources:
         of it is asked for again."""
         if job.origin.local:
             return
-        soon = min(record.fresh_until, self._clock() + self._lifetimes.failure)
+        soon = min(record.fresh_until, self._records.now() + self._lifetimes.failure)
         doubted = replace(record, validators=Validators(), fresh_until=soon, stale_until=soon)
-        self._let_stand(job.request.source, doubted)
+        self._records.let_stand(job.request.source, doubted)
 
     def _original(self, record: SourceRecord) -> bytes | None:
         return None if self._originals is None else self._originals.original(record)
@@ -188,13 +160,13 @@ class Sources:
         shared = self._originals is not None and not job.origin.local
         leases = self._caches[:1] if shared else ()
         with in_turn(leases, _lease(job.request.source), job.deadline):
-            latest, _ = self._known(job.request.source)
+            latest, _ = self._records.known(job.request.source)
             if isinstance(latest, SourceRecord):  # it may have changed just now
                 source = source._replace(record=latest)
             body = self._original(source.record)
             if body is not None:
                 return source._replace(body=body)
-            began = self._clock()
+            began = self._records.now()
             try:
                 return self._fetch(job, source.record, Validators())
             except (SourceError, OriginError) as error:
@@ -206,70 +178,27 @@ class Sources:
         folder, and of what never changes, it is always so."""
         if job.public or job.origin.local or not source.record.fetched_at:
             return None
-        return max(0, int(self._clock() - source.record.fetched_at))
-
-    # -- what is known ---------------------------------------------------------------------
-
-    def _fresh(self, job: Job, record: SourceRecord, now: float) -> bool:
-        """Whether the origin need not be asked."""
-        fingerprint = job.origin.fingerprint(job.path)
-        if fingerprint is None:
-            return record.fresh_until > now
-        return fingerprint == record.validators.etag
-
-    def _still_failing(self, job: Job, record: FailureRecord, now: float) -> bool:
-        # Another `v_` may be news of what an origin said; not of one that could say nothing.
-        if record.failure.news and job.request.options.version not in (None, record.v):
-            return False
-        if not self._remembered(record.failure, now):
-            return False
-        return not job.origin.local or job.origin.fingerprint(job.path) == record.validators.etag
-
-    def _remembered(self, failure: Failure, now: float) -> bool:
-        longest = max(self._lifetimes.not_found, self._lifetimes.failure)
-        return now < failure.retry_at <= now + longest
-
-    def _known(self, source: str) -> tuple[Record | None, list[Record | None]]:
-        """The latest of the records that the caches have, and all of them."""
-        now, purged = self._clock(), 0.0
-        records: list[Record | None] = []
-        for cache in self._caches:
-            record = _believed(cache.record(source), now)
-            # A purge that a cache further away could not be told of, or that it has lost.
-            late = 0 < purged <= now + 1
-            if late and isinstance(record, SourceRecord) and record.fetched_at <= purged:
-                record = None
-            records.append(record)
-            purged = max(purged, cache.purged_at(source))
-        known = [record for record in records if record is not None]
-        return max(known, key=lambda record: record.fetched_at, default=None), records
+        return max(0, int(self._records.now() - source.record.fetched_at))
 
     def _look(self, job: Job) -> tuple[Record | None, Source | None]:
         """The record that is known, and the source if the record is enough."""
         name = job.request.source
-        known, records = self._known(name)
+        known, records = self._records.known(name)
         version = job.request.options.version
         if known is None:
             self._unkept.check((name, version))
             return None, None
         source = self.usable(job, known)
         if version not in (None, known.v):
-            self._check_failure(known)
+            self._records.check_failure(known)
             return known, None
         if source is None:
             return known, None
         if any(record != known for record in records):
-            standing = self._let_stand(name, source.record)
+            standing = self._records.let_stand(name, source.record)
             if isinstance(standing, SourceRecord):
                 source = source._replace(record=standing)
         return known, source
-
-    def _check_failure(self, known: Record) -> None:
-        """For a `v_` that was not seen before, the old picture is nothing; but an origin that has
-        just failed is not asked again at once."""
-        failure = known.failure if isinstance(known, SourceRecord) else None
-        if failure is not None and self._remembered(failure, self._clock()):
-            raise failure.error()
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -289,7 +218,7 @@ class Sources:
 
     def _ask(self, job: Job, known: Record | None) -> Source:
         """News of a source, or what is there in place of them if the origin fails."""
-        began = self._clock()
+        began = self._records.now()
         before = known if isinstance(known, SourceRecord) else None
         try:
             return self._fetch(job, before, before.validators if before else Validators())
@@ -303,18 +232,18 @@ class Sources:
     def _refresh(self, job: Job, known: SourceRecord) -> None:
         """Ask in the background, unless somebody does already."""
         name = job.request.source
-        client = {name: value for name, value in job.client.items() if name != "wsgi.input"}
-        job = job._replace(
-            client=client, deadline=Deadline(self._limits.request_seconds), wanted=always
-        )
+        # The connection and what came with it belong to a request that will be over.
+        client = {name: value for name, value in job.client.items() if isinstance(value, str)}
+        deadline = Deadline(self._limits.request_seconds)
+        job = job._replace(client=client, deadline=deadline, wanted=always)
 
         def refresh() -> None:
             with held(self._caches, _lease(name), Deadline(0)) as turn:
-                latest, _ = self._known(name)
+                latest, _ = self._records.known(name)
                 if turn.hold is Hold.NOT or latest is None:
                     return
                 if latest != known:
-                    self._let_stand(name, latest)  # the news that another host has got
+                    self._records.let_stand(name, latest)  # the news that another host has got
                     return
                 try:
                     source = self._ask(job, known)
@@ -332,11 +261,11 @@ class Sources:
     def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
         """Ask the origin: for the bytes if the validators are empty, else for news."""
         name = job.request.source
-        began = self._clock()
+        began = self._records.now()
         record, body, storable, seconds = self._fetcher.fetch(job, known, validators, began)
         if not storable:
             if known is not None:
-                self._forget(name, began)
+                self._records.forget(name, began)
             return Source(record, body, storable=False, seconds=seconds)
         asked = body is None and not job.origin.local
         status = "fwd=stale; fwd-status=304" if asked else ""
@@ -345,7 +274,7 @@ class Sources:
         if body is not None and self._originals is not None and not job.origin.local:
             # First: whoever sees the record finds the bytes.
             self._originals.set_original(record, body)
-        standing = self._let_stand(name, record)
+        standing = self._records.let_stand(name, record)
         if isinstance(standing, FailureRecord):
             raise standing.failure.error()  # somebody asked after us, and there is none any more
         if standing.version != record.version:
@@ -360,12 +289,12 @@ class Sources:
         """Remember a failure for a few seconds; the stale source, if that may be used."""
         absent = isinstance(error, SourceNotFound)
         seconds = self._lifetimes.not_found if absent else self._lifetimes.failure
-        now = self._clock()
+        now = self._records.now()
         failure = Failure(error.token, error.reason, now + seconds)
         name, version = job.request.source, job.request.options.version
         if known is not None and not absent and not job.origin.local:
             # It stays the latest that the origin has said.
-            standing = self._let_stand(name, replace(known, failure=failure))
+            standing = self._records.let_stand(name, replace(known, failure=failure))
             if standing.fetched_at > known.fetched_at and isinstance(standing, SourceRecord):
                 return Source(standing)  # somebody else had an answer
             usable = known.error_until > now and version in (None, known.v)
@@ -375,36 +304,14 @@ class Sources:
         said = not isinstance(error, OriginError)
         validators = Validators(job.origin.fingerprint(job.path) or "" if job.origin.local else "")
         if said or not (job.origin.local or job.origin.personal):
-            self._let_stand(
+            self._records.let_stand(
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
-            if not job.origin.local and self._known(name)[0] is None:
+            if not job.origin.local and self._records.known(name)[0] is None:
                 self._unkept.remember((name, version), error, self._lifetimes.failure)
         return None
-
-    def _let_stand(self, source: str, record: Record) -> Record:
-        """Put a record into all caches, the shared one first: its generation is every host's."""
-        for cache in reversed(self._caches):
-            record = cache.set_record(source, record)
-        return record
-
-    def _forget(self, source: str, began: float) -> None:
-        """Let nothing stand of a source that may not be kept (any more)."""
-        # Not remembered for a second; but kept, against the answers from before (rounds.py).
-        gone = Failure(SourceNotFound.token, "", began)
-        self._let_stand(source, FailureRecord(gone, Validators(), 0, began))
 
 
 def _lease(source: str, version: str = "") -> str:
     """The name of the lease for questions about a source."""
     return f"source {source} {version}"
-
-
-def _believed(record: Record | None, now: float) -> Record | None:
-    """What is left of a record from the future, the trace of a clock that jumped: the picture, of
-    which nobody knows how old it is."""
-    if record is None or record.fetched_at <= now + 1:
-        return record
-    if isinstance(record, FailureRecord):
-        return None
-    return replace(record, fetched_at=0.0, fresh_until=0.0, stale_until=0.0)
