@@ -35,7 +35,8 @@ from PIL import Image
 
 from thumbproxy import Thumbnails
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.usage import Space, Usage
+from thumbproxy.caches.space import Space
+from thumbproxy.caches.usage import Usage
 
 KEY = "a-key-that-only-this-benchmark-uses"
 THUMBS = Thumbnails([KEY])

@@ -10,22 +10,31 @@ from __future__ import annotations
 
 import os
 
-from thumbproxy.server import child_exit, post_worker_init, share_metrics
+from thumbproxy.server import (
+    Log,
+    Worker,
+    child_exit,
+    log_as_configured,
+    post_worker_init,
+    share_metrics,
+)
 
-# gunicorn calls them: what a worker counted is kept when it has ended, and a worker that nobody
-# asks anything purges what other hosts do.
+# gunicorn calls them: what a worker counted is kept when it has ended, and a worker gets ready
+# before anybody asks it for anything.
 __all__ = ["child_exit", "post_worker_init"]
 
 bind = "127.0.0.1:8080"
 
 # A process for each core, so that Python's lock is no bottleneck. WEB_CONCURRENCY is the name
 # that gunicorn itself reads.
-worker_class = "gthread"
+# gunicorn's `gthread`, but that a slow client holds no thread of it.
+worker_class = Worker
 workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
 # So that thumbproxy shares the cores out among them.
 os.environ.setdefault("THUMBPROXY_WORKERS", str(workers))
-# Most of them wait: for an origin, for another request's render, or for a slow client.
-threads = 16
+# Most of them wait: for an origin, or for another request's render. With another number, give it to
+# THUMBPROXY_THREADS as well, because a quarter of them is kept for what need not wait.
+threads = 128
 
 # A worker says that it lives by touching a file. On a disk that stalls, that would kill it.
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there
@@ -38,8 +47,10 @@ graceful_timeout = 30
 # up first, or now and then one is sent into a connection that is being closed.
 keepalive = 75
 
-# Memory does not grow with the requests served, so no worker needs to be replaced for that.
+# Memory does not grow with the requests served, so no worker needs to be replaced for that. If you
+# want it nevertheless: max_requests_jitter, so that not all are at the same moment.
 max_requests = 0
+max_requests_jitter = 0
 
 # Whose X-Forwarded-* are believed: nginx on this machine. Elsewhere, name its address.
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
@@ -54,6 +65,9 @@ control_socket_disable = True
 if {"THUMBPROXY_METRICS_TOKEN", "THUMBPROXY_CONFIG"} & os.environ.keys():
     share_metrics()
 
-# nginx has the access log, if one is wanted.
+# Lines of text, or with THUMBPROXY_LOG_FORMAT=json of JSON. For an access log there is
+# THUMBPROXY_ACCESS_LOG=true, which knows more than gunicorn's.
+logger_class = Log
+log_as_configured()
 accesslog = None
 errorlog = "-"

@@ -83,11 +83,13 @@ class FaultyOrigin:
     def __init__(self, routes: Mapping[str, Script] | Script, *, host: str = "127.0.0.1") -> None:
         self._routes = routes
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        # "::" listens for IPv4 as well.
+        self._listener = socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::")
         self.host, self.port = self._listener.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else self.host}:{self.port}"
         self.requests: list[Exchange] = []
         self.connections = 0
+        self._callers: set[int] = set()
         self._stopped = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -114,6 +116,23 @@ class FaultyOrigin:
             assert not thread.is_alive(), f"{thread.name} did not end"
         self._listener.close()
 
+    def reached(self) -> int:
+        """How many connections there have been, of which those count that nobody has accepted yet.
+
+        They are accepted in their order, so that when one of ours is, all before it are.
+        """
+        target = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        with self._lock:
+            before = self.connections
+        with socket.create_connection((target, self.port), 10) as probe:
+            port = probe.getsockname()[1]
+            while port not in self._callers:
+                assert not self._stopped.wait(0.001), "it is closed"
+        with self._lock:
+            self.connections -= 1
+            assert self.connections >= before
+            return self.connections
+
     def _start(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
@@ -122,12 +141,13 @@ class FaultyOrigin:
     def _accept(self) -> None:
         while not self._stopped.is_set():
             try:
-                connection, _ = self._listener.accept()
+                connection, caller = self._listener.accept()
             except OSError:
                 return
             with self._lock:
                 self._open.add(connection)
                 self.connections += 1
+                self._callers.add(caller[1])
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:

@@ -20,7 +20,7 @@ from test_caches import SOURCE, record, rendition, request
 
 from thumbproxy.caches.base import Scope, SourceRecord
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.usage import Space
+from thumbproxy.caches.space import Space
 
 
 @pytest.fixture
@@ -206,6 +206,25 @@ def test_a_cache_that_is_emptied_under_us_fills_again(disk: DiskCache, root: Pat
     assert (root / "private").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("tree", ["private", "sources"])
+def test_a_tree_that_is_made_again_is_nobody_elses(disk: DiskCache, root: Path, tree: str) -> None:
+    """Though it was removed alone, and appears again by a rename into it."""
+    shutil.rmtree(root / tree)
+    stands = disk.set_record(SOURCE, record())
+    disk.set_original(stands, b"bytes")
+    assert (root / tree).stat().st_mode & 0o777 == 0o700
+
+
+def test_after_a_lock_was_waited_for_in_vain_others_are_waited_for_less(disk: DiskCache) -> None:
+    """Else a request that needs several would end long after its deadline."""
+    stands = disk.set_record(SOURCE, record())
+    with disk._locked(SOURCE):
+        began = time.monotonic()
+        for width in range(1, 11):
+            assert not disk.set(request(width), stands, rendition(), public=True)
+        assert time.monotonic() - began < 0.3 + 10 * 0.1
+
+
 def test_what_killed_writers_left_is_gone_after_a_start(disk: DiskCache, root: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -294,8 +313,9 @@ def fill(disk: DiskCache, count: int) -> int:
 
 @pytest.mark.parametrize("options", ["size=200k", "nr_inodes=40"])
 def test_a_full_file_system_keeps_what_is_whole_and_leaves_nothing_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, options: str
 ) -> None:
+    monkeypatch.setattr("thumbproxy.caches.breaker._SETTLED", 0)
     with file_system(tmp_path / "small", options) as at:
         disk = DiskCache(str(at / "cache"), Space(10**9))
         disk.prepare()
@@ -331,7 +351,7 @@ def test_a_file_system_that_becomes_read_only_is_read(
 def test_a_holder_that_is_stopped_blocks_nobody_for_ever(
     disk: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbproxy.caches.disk._LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("thumbproxy.caches.locks.Patience._MOST", 0.05)
     stands = disk.set_record(SOURCE, record())
     with disk._locked(SOURCE):
         assert not disk.set(request(1), stands, rendition(), public=True)

@@ -9,11 +9,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pylibmc
 import pytest
@@ -21,7 +22,7 @@ import servers
 from origin import Gallery, is_close, jpeg, opened
 from pictures import encoded
 from PIL import Image
-from test_herd import Herd, Work, serving, until, work
+from test_herd import TOKEN, Herd, Slow, Work, serving, until, work, workers
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.memcached import MemcachedCache
@@ -42,6 +43,11 @@ def gallery() -> Gallery:
 def origin(gallery: Gallery) -> Iterator[servers.Server]:
     with servers.wsgi(gallery, validate=False) as server:
         yield server
+
+
+class Site(NamedTuple):
+    server: servers.Server
+    cache: Path
 
 
 def check(server: servers.Server, width: int, **options: Any) -> servers.Reply:
@@ -225,7 +231,8 @@ def test_whatever_is_in_memcached_the_pictures_are_right(
     keys = max((keys_of(victim.port) for _ in range(5)), key=len)
     HOSTILE[values](raw, keys)
     see(host())
-    assert see(host()) == {"hit; detail=memcached"}
+    # On a machine that is busy, memcached may take its 50 ms and be passed over for a second.
+    until(lambda: see(host()) == {"hit; detail=memcached"})
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 60, 7, Trap(), pickle.dumps(Trap())])
@@ -237,7 +244,7 @@ def test_a_lease_that_is_nobodys_is_not_waited_for(
         MemcachedCache([address], secret="tests", namespace=str(tmp_path), host=host)
         for host in ("one", "two")
     )
-    pylibmc.Client([address]).set(one._key("lease", "work").hex(), value)
+    pylibmc.Client([address]).set(one._first.seal.key("lease", "work").hex(), value)
     with one.hold("work", Deadline(5)) as hold:
         assert hold is Hold.AT_ONCE
         with two.hold("work", Deadline(0.05)) as other:
@@ -312,6 +319,41 @@ def test_what_is_no_memcached_is_none(
         assert reply is not None
         assert (reply.status, opened(reply.body).width) == (200, width)
     assert time.monotonic() - began < 5
+
+
+def test_keys_change_host_by_host_and_nothing_is_made_twice(tmp_path: Path) -> None:
+    """The new key was added everywhere, now it is moved to the front, then it stays alone."""
+    old, new = servers.KEY, "the-key-that-comes-after-that-one"
+    gallery = Gallery(**{f"{name}.jpg": jpeg(120, 80) for name in "abc"})
+    signed = {key: Thumbnails([key]) for key in (old, new)}
+
+    def hit(site: servers.Server, source: str, key: str) -> bool:
+        reply = site.ask(signed[key].url(source, width=30, format="jpg"))
+        assert (reply.status, opened(reply.body).width) == (200, 30)
+        return "hit; detail=memcached" in reply["Cache-Status"]
+
+    with servers.memcached() as server, servers.wsgi(gallery, validate=False) as origin:
+
+        def host(name: str, *keys: str) -> Any:
+            more = {**sharing(server.port), "workers": 1, "purge_token": TOKEN}
+            return serving(origin, tmp_path / name, keys=",".join(keys), **more)
+
+        with host("one", old, new) as one, host("two", new, old) as two:
+            assert not hit(one, "a.jpg", old)
+            assert hit(two, "a.jpg", new)
+            assert not hit(two, "b.jpg", old)
+            assert hit(one, "b.jpg", old)
+            assert hit(two, "c.jpg", new) or hit(one, "c.jpg", old)
+            purged = one.ask("/thumb/c.jpg", {"Authorization": f"Bearer {TOKEN}"}, "PURGE")
+            assert purged.status == 200
+            until(lambda: not list((tmp_path / "two").rglob("private/c.jpg/*.jpg")))
+        asked = gallery.asked.copy()
+        with host("three", new) as three:
+            assert hit(three, "a.jpg", new)
+            assert hit(three, "b.jpg", new)
+            assert gallery.asked == asked
+            assert not hit(three, "c.jpg", new), "what is purged does not come back"
+            assert three.ask(signed[old].url("a.jpg", width=30, format="jpg")).status == 403
 
 
 # -- the disk ------------------------------------------------------------------------------
@@ -445,3 +487,137 @@ def test_a_cache_that_is_deleted_under_a_server_fills_again(
         assert gallery.asked["/a.jpg"] == asked + 1
         assert work(site).since(before) == Work(1, 1)
         check_whole(cache)
+
+
+@contextlib.contextmanager
+def failing(pid: int, calls: str, error: str) -> Iterator[None]:
+    """All threads of a process fail with these system calls."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed, which makes system calls fail")
+    command = [strace, "-qq", "-f", "-p", str(pid), "-o", os.devnull,
+               "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        try:
+            tasks = Path(f"/proc/{pid}/task")
+
+            def traced() -> bool:
+                states = [(task / "status").read_text() for task in tasks.iterdir()]
+                return not any("TracerPid:\t0\n" in state for state in states)
+
+            until(lambda: tracer.poll() is not None or traced())
+            if tracer.poll() is not None:
+                assert tracer.stderr
+                pytest.skip(f"this user may not trace: {tracer.stderr.read()}")
+            yield
+        finally:
+            tracer.terminate()
+
+
+@pytest.mark.parametrize(
+    ("calls", "error"),
+    [("fsync", "EIO"), ("rename", "EIO"), ("rename", "ENOSPC"), ("pwrite64", "EIO"),
+     ("pwrite64", "ENOSPC"), ("utimensat", "EIO")],
+)  # fmt: skip
+def test_a_disk_that_fails_in_the_midst_of_a_write_harms_nobody(
+    origin: servers.Server, erring: Site, calls: str, error: str
+) -> None:
+    site, cache = erring
+    (worker,) = workers(site)
+    version = f"{calls}-{error}"
+    with failing(worker, calls, error):
+        for width in range(20, 24):
+            assert "stored" not in check(site, width, version=version)["Cache-Status"]
+    check_kept_again(site, version=version)
+    check_whole(cache)
+
+
+@pytest.fixture(scope="module")
+def erring(origin: servers.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with one process, whose system calls are to fail."""
+    cache = tmp_path_factory.mktemp("erring") / "cache"
+    with serving(origin, cache, workers=1) as site:
+        check(site, 10)
+        yield Site(site, cache)
+
+
+# -- locks ---------------------------------------------------------------------------------
+
+HOLD = """
+import os, sys
+from thumbproxy.caches.locks import acquire
+from thumbproxy.limits import Deadline
+file, key = sys.argv[1], eval(sys.argv[2])
+fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+acquire(fd, key, Deadline(10))
+sys.stdout.write("held\\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+# The files and keys of locks; "{}" is the source that is asked for.
+LOCKS = {
+    "a source": ("records", "{}"),
+    "all sources, for a purge": ("records", None),
+    "that a purge wants all": ("records", "\0all"),
+    "the count": ("usage", "usage"),
+    "the janitor's": ("usage", "janitor"),
+    "the dates": ("dated", "dated"),
+    "a fetch": ("work", "source {} "),
+}
+DEADLINE = 2.0
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[servers.Server]:
+    """An origin that takes half of the time that a request has."""
+    gallery = Slow(1.0)
+    gallery.pictures = {f"/{number}.jpg": jpeg(120, 80) for number in range(9)}
+    with servers.wsgi(gallery, validate=False) as server:
+        yield server
+        gallery.go.set()
+
+
+@pytest.fixture(scope="module")
+def hurried(slow: servers.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server whose requests have little time, with all that it needs to answer them."""
+    cache = tmp_path_factory.mktemp("hurried") / "cache"
+    with serving(
+        slow, cache, workers=1, request_timeout=DEADLINE, fetch_timeout=1.5, failure_ttl=0
+    ) as site:
+        until(lambda: ask_for(site, "8.jpg", 30) == 200)
+        yield Site(site, cache)
+
+
+def ask_for(site: servers.Server, source: str, width: int) -> int:
+    return site.ask(THUMBS.url(source, width=width, format="jpg")).status
+
+
+@contextlib.contextmanager
+def stopped_with(path: Path, key: str | None) -> Iterator[None]:
+    """A process that has a lock, and is stopped."""
+    command = [sys.executable, "-c", HOLD, str(path), repr(key)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+            servers.freeze(holder.pid)
+            yield
+        finally:
+            holder.kill()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_whoever_is_stopped_with_a_lock_keeps_no_request_beyond_its_deadline(
+    hurried: Site, lock: str
+) -> None:
+    source = f"{list(LOCKS).index(lock)}.jpg"
+    file, key = LOCKS[lock]
+    with stopped_with(hurried.cache / "locks" / file, key and key.format(source)):
+        began = time.monotonic()
+        paths = [THUMBS.url(source, width=width, format="jpg") for width in range(10, 14)]
+        herd = Herd([hurried.server], paths).replies()
+        assert time.monotonic() - began < DEADLINE + 0.5
+        # While another process seems to fetch, half of the time is over before we do.
+        late = {200, 504} if lock == "a fetch" else {200}
+        assert {reply.status for reply in herd} <= late
+    until(lambda: ask_for(hurried.server, source, 30) == 200)

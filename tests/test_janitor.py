@@ -24,7 +24,9 @@ from test_caches import record, rendition, request
 from thumbproxy.caches.ages import Ages
 from thumbproxy.caches.base import Failure, FailureRecord, Scope, SourceRecord
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.usage import BLOCK, Space, Tally, Usage
+from thumbproxy.caches.space import BLOCK, Space
+from thumbproxy.caches.tally import Tally
+from thumbproxy.caches.usage import Usage
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Validators
 from thumbproxy.metrics import Metrics

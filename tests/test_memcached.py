@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import uuid
+from itertools import pairwise
 
 import pylibmc
 import pytest
@@ -16,9 +17,11 @@ import servers
 from test_caches import SOURCE, record, rendition, request
 
 from thumbproxy.caches.base import Scope
+from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.memcached import MemcachedCache
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
+from thumbproxy.metrics import Metrics
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_values_that_do_not_prove_themselves_are_misses(
     stands = cache.set_record(SOURCE, record())
     cache.set(request(1), stands, rendition(b"one"), public=False)
     cache.set(request(2), stands, rendition(b"two"), public=False)
-    first, second = (cache._rendition_key(request(n)).hex() for n in (1, 2))
+    first, second = (cache._first.rendition_key(request(n)).hex() for n in (1, 2))
     good = raw.get(first)
     assert isinstance(good, bytes)
     assert cache.get(request(1), stands, public=False) is not None
@@ -75,9 +78,96 @@ def test_sites_with_other_keys_share_nothing(memcached: servers.Server) -> None:
     assert theirs.record(SOURCE) is None
     assert theirs.get(request(), stands, public=False) is None
     raw = pylibmc.Client([address])
-    key = ours._rendition_key(request())
-    raw.set(key.hex(), theirs._frame(key, b"x" * 100), min_compress_len=0)
+    key = ours._first.rendition_key(request())
+    raw.set(key.hex(), theirs._first.seal.frame(key, b"x" * 100), min_compress_len=0)
     assert ours.get(request(), stands, public=False) is None
+
+
+def ring(memcached: servers.Server, namespace: str, *secrets: str) -> MemcachedCache:
+    return MemcachedCache(
+        [f"127.0.0.1:{memcached.port}"],
+        secret=secrets[0], others=secrets[1:], namespace=namespace, host="-".join(secrets),
+    )  # fmt: skip
+
+
+def test_a_key_takes_the_place_of_another_and_nothing_is_lost(memcached: servers.Server) -> None:
+    """Host by host, in three steps: added as the last, moved to the front, alone."""
+    namespace = uuid.uuid4().hex
+    steps = [("old",), ("old", "new"), ("new", "old"), ("new",)]
+    first, *others = [ring(memcached, namespace, *secrets) for secrets in steps]
+    stands = first.set_record(SOURCE, record())
+    first.set(request(), stands, rendition(), public=False)
+    for cache in others:
+        assert cache.record(SOURCE) == stands
+        assert cache.get(request(), stands, public=False) is not None
+    caches = [first, *others]
+    for number, (one, two) in enumerate((*pairwise(caches), *pairwise(caches[::-1]))):
+        source = f"{number}.jpg"
+        again = one.set_record(source, record(fetched_at=time.time() - 1))
+        assert two.record(source) == again, "hosts of neighbouring steps share"
+        later = two.set_record(source, record("b", fetched_at=time.time()))
+        assert one.record(source) == later
+        one.purge(Scope(source))
+        two.purges()
+        assert two.record(source) is None, "purges too"
+        assert two.purged_at(source) > 0
+
+
+def test_neighbours_in_a_change_of_keys_have_one_lease(memcached: servers.Server) -> None:
+    namespace = uuid.uuid4().hex
+    steps = [("old",), ("old", "new"), ("new", "old"), ("new",)]
+    caches = [ring(memcached, namespace, *secrets) for secrets in steps]
+    for one, two in (*pairwise(caches), *pairwise(caches[::-1])):
+        with one.hold("work", Deadline(5)) as hold, two.hold("work", Deadline(0.02)) as other:
+            assert (hold, other) == (Hold.AT_ONCE, Hold.NOT)
+
+
+def test_what_is_too_large_for_a_server_does_not_make_it_fail(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    port = servers.free_port()
+    command = ["memcached", "-l", servers.HOST, "-p", str(port), "-U", "0", "-I", "512k",
+               "-u", "nobody"]  # fmt: skip
+    with servers.running(command, port):
+        cache = MemcachedCache([f"127.0.0.1:{port}"], secret="tests")
+        stands = cache.set_record(SOURCE, record())
+        assert not cache.set(request(1), stands, rendition(b"x" * 700_000), public=False)
+        assert cache.set(request(2), stands, rendition(), public=False), "it is asked at once"
+    assert caplog.messages == []
+
+
+def test_after_a_pause_one_asks_and_the_others_do_not_wait(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("thumbproxy.caches.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker("it", 1.0, "memcached", Metrics())
+    for _ in range(3):
+        breaker.failed(OSError("gone"))
+    assert not breaker.admits()
+    now[0] += 1.01
+    assert [breaker.admits() for _ in range(5)] == [True, False, False, False, False]
+    breaker.succeeded()
+    assert [breaker.admits() for _ in range(5)] == [True] * 5
+    assert caplog.messages == ["it fails and is passed over for now: gone", "it works again"]
+
+
+def test_what_fails_now_and_then_fills_no_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk with some bad blocks, or one that is full and takes small files only."""
+    now = [100.0]
+    monkeypatch.setattr("thumbproxy.caches.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker("it", 0, "disk", Metrics())
+    for _ in range(1000):
+        breaker.failed(OSError("I/O error"))
+        assert breaker.admits()
+        now[0] += 0.1
+        breaker.succeeded()
+    assert caplog.messages == ["it fails and is passed over for now: I/O error"]
+    now[0] += 1
+    breaker.succeeded()
+    assert caplog.messages[1:] == ["it works again"]
 
 
 def test_a_killed_server_is_a_miss_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +289,7 @@ def test_what_memcached_loses_of_purges_is_put_back(
     assert log is not None
     assert cache.record(SOURCE) is not None
     for lost in (None, b"", b"of somebody else"):
-        key = cache._log_key.hex()
+        key = cache._first.log.key.hex()
         raw.delete(key) if lost is None else raw.set(key, lost)
         again = cache.purges()
         assert again is not None

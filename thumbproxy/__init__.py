@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thumbproxy.hosts import remote_source
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
 from thumbproxy.thumbnails import Thumbnails
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
     from thumbproxy.build import ThumbProxy
     from thumbproxy.origins.folder import Folder
     from thumbproxy.origins.http import HttpOrigin
+    from thumbproxy.origins.remote import RemoteOrigin
     from thumbproxy.origins.wsgi import WsgiOrigin
 
 __all__ = [
     "Folder",
     "HttpOrigin",
     "Options",
+    "RemoteOrigin",
     "Signer",
     "ThumbProxy",
     "Thumbnails",
     "WsgiOrigin",
+    "remote_source",
 ]
 __version__ = "0.1.0"
 
@@ -34,6 +38,7 @@ _SERVING = {
     "ThumbProxy": "thumbproxy.build",
     "Folder": "thumbproxy.origins.folder",
     "HttpOrigin": "thumbproxy.origins.http",
+    "RemoteOrigin": "thumbproxy.origins.remote",
     "WsgiOrigin": "thumbproxy.origins.wsgi",
 }
 

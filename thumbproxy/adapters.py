@@ -15,7 +15,7 @@ from typing import Any
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.host import Host, Journal, Tier
 from thumbproxy.caches.nginx import NginxCache
-from thumbproxy.caches.usage import Space
+from thumbproxy.caches.space import Space
 from thumbproxy.cdn.base import Cdn
 from thumbproxy.cdn.cloudflare import Cloudflare
 from thumbproxy.cdn.cloudfront import CloudFront
@@ -32,8 +32,10 @@ from thumbproxy.origins.base import Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.rendering.base import Runner
+from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, has_scheme
@@ -118,7 +120,9 @@ def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
 def runner_of(engine: PillowEngine, settings: Settings, metrics: Metrics) -> Runner:
     """Where pictures are made; nothing is started yet."""
     size = settings.renders or os.cpu_count() or 1
-    return Threads(engine, size)
+    if settings.isolation != "processes":
+        return Threads(engine, size)
+    return Processes(engine, settings.limits, size, metrics=metrics, memory=settings.render_memory)
 
 
 def _watermark(setting: WatermarkSetting) -> Watermark:
@@ -180,11 +184,18 @@ def _mounted(origin: OriginLike, settings: Settings) -> Origin:
 
 
 def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
+    if setting.hosts:
+        return RemoteOrigin(
+            setting.hosts, immutable=setting.immutable, allow_networks=settings.allow_networks
+        )
     if not has_scheme(setting.location):
         return Folder(Path(setting.location).expanduser(), immutable=setting.immutable)
     try:
         return HttpOrigin(
-            setting.location, immutable=setting.immutable, allow_networks=settings.allow_networks
+            setting.location,
+            immutable=setting.immutable,
+            allow_networks=settings.allow_networks,
+            allow_ports=settings.allow_ports,
         )
     except ValueError as error:
         raise SettingsError([f"{error}. It is a folder or an http or https URL."]) from None
@@ -234,6 +245,7 @@ def memcached_of(
     return MemcachedCache(
         settings.memcached,
         secret=settings.keys[0],
+        others=settings.keys[1:],
         namespace=settings.memcached_namespace,
         host=disk.host if disk else "",
         lease_seconds=math.ceil(settings.fetch_timeout) + 2,

@@ -1,12 +1,13 @@
 """urllib3's connections, kept alive, that tell a server which fails from a kept connection that
-has grown stale, and that know every interim response."""
+has grown stale, that know every interim response, and that refuse what is no HTTP."""
 
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -65,12 +66,79 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += cause.args
 
 
+# A line of a head as RFC 9112 has it, but that its end may be a bare LF (section 2.2). A bare CR,
+# which http.client takes for the end of a line, must not be (same section); space before the colon
+# hides a header (section 5.1); and behind what is no header line, http.client finds no headers.
+_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"
+_STATUS_LINE = re.compile(rb"HTTP/" + _TEXT + rb"\r?\n")
+_FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:" + _TEXT + rb"\r?\n")
+_FOLDED_LINE = re.compile(rb"[ \t]" + _TEXT + rb"\r?\n")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\r?\n")
+_LONGEST_HEAD = 64 * 1024  # bytes, with all interim responses
+_LONGEST_CHUNK_LINE = 4096
+
+
+class _Head:
+    """A file of which only well-formed heads of responses are read, line by line.
+
+    folds  whether a header may go on in the next line, as long ago
+    """
+
+    def __init__(self, file: Any, *, folds: bool) -> None:
+        self.file = file
+        self._fields = (_FIELD_LINE, _FOLDED_LINE) if folds else (_FIELD_LINE,)
+        self._left = _LONGEST_HEAD
+        self._between = True
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self.file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.HTTPException(f"headers of more than {_LONGEST_HEAD} bytes")
+        if self._between:
+            self._between = False
+            if line and not _STATUS_LINE.fullmatch(line):
+                raise http.client.BadStatusLine(repr(line[:80]))
+        elif line in (b"\r\n", b"\n"):
+            self._between = True  # what was read may have been an interim response
+        elif not line.endswith(b"\n"):
+            raise http.client.HTTPException("the headers are cut off")
+        elif not any(form.fullmatch(line) for form in self._fields):
+            # Its value may be a secret.
+            name = line.partition(b":")[0][:80]
+            raise http.client.HTTPException(f"a malformed header line: {name!r}")
+        return line
+
+    def close(self) -> None:
+        self.file.close()
+
+
 class FinalResponse(http.client.HTTPResponse):
-    """Skips every interim response. http.client does so only for 100, and would take a
-    103 (Early Hints, RFC 8297) for the final one."""
+    """Skips every interim response, and takes no head or chunk that is malformed.
+
+    http.client skips only 100, and would take a 103 (Early Hints, RFC 8297) for the final one.
+    """
+
+    # "A proxy or gateway that receives an obs-fold in a response message [...] MUST either discard
+    # the message and replace it with a 502 (Bad Gateway) response [...] or replace each received
+    # obs-fold with one or more SP octets" (RFC 9112 section 5.2). Here whoever reads decides.
+    folds = True
 
     def begin(self) -> None:
-        super().begin()
+        file: Any = self.fp
+        head: Any = _Head(file, folds=self.folds)
+        self.fp = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:  # else it was closed
+                self.fp = file
+        self._check_framing()
+
+    def _check_framing(self) -> None:
+        codings = ",".join(self.headers.get_all("Transfer-Encoding", [])).strip().lower()
+        if codings not in ("", "identity", "chunked"):
+            raise http.client.HTTPException(f"Transfer-Encoding {codings!r}")
         lines = self.headers.get_all("Content-Length", [])
         # http.client reads the first and ignores the others. urllib3 refuses them, but too late:
         # the response stays open.
@@ -81,6 +149,14 @@ class FinalResponse(http.client.HTTPResponse):
         version, status, reason = super()._read_status()  # type: ignore[misc]
         interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
         return version, int(http.HTTPStatus.CONTINUE) if interim else status, reason
+
+    def _read_next_chunk_size(self) -> int:
+        # http.client takes whatever int() does: "-5", "0x5", "5_0".
+        line = self.fp.readline(_LONGEST_CHUNK_LINE)
+        size = _CHUNK_LINE.fullmatch(line)
+        if size is None:
+            raise ValueError(f"a malformed chunk: {line[:80]!r}")  # becomes IncompleteRead
+        return int(size[1], 16)
 
 
 class Kept(_Base):

@@ -14,6 +14,7 @@ from thumbproxy.purge import PurgeResult, scope_of
 from thumbproxy.responses import Environ, Response
 
 HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
 # The name is prometheus-client's: where processes share what they count.
 SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -22,6 +23,11 @@ SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 def plain(status: int, text: str) -> Response:
     """A short reply for people and probes, never stored."""
     return _reply(status, f"{text}\n".encode(), "text/plain; charset=utf-8")
+
+
+def json_reply(status: int, text: str) -> Response:
+    """A reply for programs, never stored."""
+    return _reply(status, f"{text}\n".encode(), "application/json")
 
 
 def _reply(status: int, body: bytes, content_type: str) -> Response:
@@ -37,18 +43,6 @@ def _reply(status: int, body: bytes, content_type: str) -> Response:
 def not_found(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """The application behind a server that only makes thumbnails."""
     return plain(404, "Nothing is served here but thumbnails.")(environ, start_response)
-
-
-class Health:
-    """Answers /healthz while this process can answer at all; passes on everything else."""
-
-    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
-        self._app = app
-
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") == HEALTH_PATH:
-            return plain(200, "ok")(environ, start_response)
-        return self._app(environ, start_response)
 
 
 class MetricsPage:
@@ -92,9 +86,7 @@ class PurgePage:
             return _challenge("unauthorized: Purging is for those who have the token.")
         result = self._purge(scope_of(path()))
         # What could not be purged can be tried again; the body says what that is.
-        return _reply(
-            200 if result.complete else 503, f"{result.to_json()}\n".encode(), "application/json"
-        )
+        return json_reply(200 if result.complete else 503, result.to_json())
 
 
 def _challenge(text: str) -> Response:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from werkzeug.http import http_date
 
 from thumbproxy.conditional import CONDITIONS, byte_range, precondition
-from thumbproxy.errors import MethodNotAllowed, ThumbproxyError
+from thumbproxy.errors import ClientGone, EngineFailed, MethodNotAllowed, ThumbproxyError
 from thumbproxy.filepart import BLOCK, FilePart
 from thumbproxy.media import Format, Rendition
 from thumbproxy.tags import tag_header
@@ -24,10 +26,14 @@ Environ = dict[str, Any]
 Header = tuple[str, str]
 Headers = list[Header]
 YEAR = 31_536_000
+log = logging.getLogger(__name__)
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS_LINES[ClientGone.status] = f"{ClientGone.status} Client Closed Request"
+# Text of a header (RFC 9110 section 5.5), as far as it is not plain.
+_FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # A picture is never a page: what a browser is tricked into opening runs nothing.
-_PROTECTION = (
+PROTECTION = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; sandbox"),
 )
@@ -35,8 +41,10 @@ _VARY = ("Vary", "Accept")
 _NO_STORE = ("Cache-Control", "no-store")
 _FOR_EVER = ("Cache-Control", f"public, max-age={YEAR}, immutable")
 _CONTENT_TYPE = {format.extension: ("Content-Type", format.content_type) for format in Format}
-_CONSTANT = (("Accept-Ranges", "bytes"), *_PROTECTION)
+_CONSTANT = (("Accept-Ranges", "bytes"), *PROTECTION)
 _EXTRAORDINARY = re.compile(r"[^A-Za-z0-9 !#$&+.^_`|~()@,=-]")
+# What turns a text about, so that "\u202egpw.exe" looks like "exe.wpg"; and breaks of lines.
+_MISLEADING = re.compile(r"[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _COPIED = {"Cache-Control", "Content-Disposition", "Accept-Ranges"}
 _ANOTHER_ONE = "precondition-failed: This image is not the one that the request is about."
 _NOTHING_THERE = "range-not-satisfiable: The image ends before the range that was asked for."
@@ -61,6 +69,11 @@ class Response(NamedTuple):
         return len(self.part) if self.file is not None else len(self.body)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not sendable(chain.from_iterable(self.headers)):
+            log.error("a header of a reply is no text of HTTP: %r", self.headers)
+            if self.file is not None:
+                self.file.close()
+            return error_response(EngineFailed(), auto=False)(environ, start_response)
         if self.file is not None:
             return self._from_file(self.file, environ, start_response)
         start_response(_STATUS_LINES[self.status], self.headers)
@@ -80,6 +93,14 @@ class Response(NamedTuple):
         except BaseException:
             file.close()
             raise
+
+
+def sendable(texts: Iterable[str]) -> bool:
+    """Whether these names and values can be sent as they are. Every reply that is ours passes here:
+    with a line break in one, a header would become two, or a reply two replies.
+    """
+    text = "".join(texts)
+    return (text.isascii() and text.isprintable()) or _FIELD_TEXT.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +167,7 @@ def _response(
     if rendition.storable and not environ.keys().isdisjoint(CONDITIONS):
         status = precondition(environ, picture.etag, rendition.modified)
         if status == 412:
-            return _refusal(412, _ANOTHER_ONE, auto=request.auto)
+            return refusal(412, _ANOTHER_ONE, auto=request.auto)
         if status == 304:
             # Section 15.4.5: of all that describes the picture, the ETag is enough.
             return Response(304, [("ETag", picture.etag), *told], b"")
@@ -165,7 +186,7 @@ def _response(
 def _part_of(rendition: Rendition, part: range, headers: Headers, *, auto: bool) -> Response:
     if not part:
         length = ("Content-Range", f"bytes */{rendition.length}")
-        return _refusal(416, _NOTHING_THERE, length, auto=auto)
+        return refusal(416, _NOTHING_THERE, length, auto=auto)
     headers.append(("Content-Length", str(len(part))))
     position = f"bytes {part.start}-{part.stop - 1}/{rendition.length}"
     headers.append(("Content-Range", position))
@@ -210,16 +231,17 @@ def error_response(error: ThumbproxyError, *, auto: bool, methods: str = "GET, H
         more.append(("Retry-After", str(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
         more.append(("Allow", methods))
-    return _refusal(error.status, f"{error.token}: {error.reason}", *more, auto=auto)
+    return refusal(error.status, f"{error.token}: {error.reason}", *more, auto=auto)
 
 
-def _refusal(status: int, text: str, *more: Header, auto: bool) -> Response:
+def refusal(status: int, text: str, *more: Header, auto: bool = False) -> Response:
+    """A line of text that nobody stores, nor takes for anything else."""
     body = f"{text}\n".encode("utf-8", "replace")
     headers = [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body))),
         _NO_STORE,
-        *_PROTECTION,
+        *PROTECTION,
         *more,
     ]
     if auto:
@@ -262,7 +284,7 @@ _date = lru_cache(maxsize=4096)(http_date)
 
 def content_disposition(source: str, format: Format) -> str:
     """`inline` with the source's name and the output's extension (RFC 6266, RFC 8187)."""
-    stem = source.rpartition("/")[2]
+    stem = _MISLEADING.sub("_", source.rpartition("/")[2])
     stem = stem.rpartition(".")[0] or stem
     name = f"{stem}.{format.extension}"
     if not _EXTRAORDINARY.search(name):

@@ -101,7 +101,7 @@ class Settings:
     )
     upstream: str = _setting(_HTTP_URL, "", "where every other request is passed on to")
     allow_networks: tuple[str, ...] = _setting(
-        ListOf(Network()), (), "networks that a redirect of an HTTP origin may lead into"
+        ListOf(Network()), (), "networks that a redirect of an HTTP origin, or a host of a remote one, may lead into"
     )
     allow_ports: tuple[int, ...] = _setting(
         ListOf(Number(1, 65_535)), (80, 443), "ports that such a redirect may lead to"

@@ -233,7 +233,9 @@ class Sources:
         """Ask in the background, unless somebody does already."""
         name = job.request.source
         # The connection and what came with it belong to a request that will be over.
-        client = {name: value for name, value in job.client.items() if isinstance(value, str)}
+        client = {
+            name: value for name, value in job.client.items() if isinstance(value, str | bool)
+        }
         deadline = Deadline(self._limits.request_seconds)
         job = job._replace(client=client, deadline=deadline, wanted=always)
 

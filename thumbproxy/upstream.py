@@ -17,6 +17,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
 from thumbproxy.connections import KeptHTTPPool, KeptHTTPSPool, is_stale
+from thumbproxy.responses import Response, refusal, sendable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -33,6 +34,8 @@ _KEPT_CONNECTIONS = 32
 # A dot segment, encoded or not, by which a path could leave that of the upstream.
 _CLIMBING = re.compile(r"(?:/|%2f|\\|%5c)(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|$)", re.IGNORECASE)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name, RFC 9110 section 5.1
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
 class Upstream:
@@ -49,9 +52,11 @@ class Upstream:
 
     def __init__(self, base_url: str, *, timeout: float = 60.0, ca_file: str | None = None) -> None:
         target = urlsplit(base_url)
+        if "@" in target.netloc:  # not shown: it is a secret
+            raise ValueError("a URL with a user name or a password cannot be an upstream")
         if target.scheme not in ("http", "https") or not target.hostname:
             raise ValueError(f"{base_url!r} cannot be an upstream: write it like http://host:port")
-        if "@" in target.netloc or target.query or target.fragment:
+        if target.query or target.fragment:
             raise ValueError(f"{base_url!r} cannot be an upstream: it must be host and path only")
         self._server = target.scheme, target.hostname, target.port
         self._path = target.path.rstrip("/")
@@ -65,26 +70,34 @@ class Upstream:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = _target(environ)
+        if not target.startswith("/") or environ["REQUEST_METHOD"] == "CONNECT":
+            # Those of proxies that clients are told to use, and of servers: "OPTIONS *".
+            return refusal(400, "This server passes on paths only.")(environ, start_response)
         if self._path and _CLIMBING.search(target.partition("?")[0]):
-            reason = "The path of this address leads outside of the application."
-            return _failure(start_response, http.HTTPStatus.BAD_REQUEST, reason)
+            climbing = refusal(400, "The path of this address leads outside of the application.")
+            return climbing(environ, start_response)
+        response: HTTPResponse | None = None
         try:
             response = self._send(environ, target)
-        except ClientDisconnected:
-            return _failure(start_response, http.HTTPStatus.BAD_REQUEST, "The request was cut off.")
-        except (HTTPError, OSError, ValueError) as error:
-            log.warning("%r: %s", self, error)
-            if _is_timeout(error):
-                reason = "The application behind this server took too long to answer."
-                return _failure(start_response, http.HTTPStatus.GATEWAY_TIMEOUT, reason)
-            reason = "The application behind this server did not answer."
-            return _failure(start_response, http.HTTPStatus.BAD_GATEWAY, reason)
+            status, headers = _status_line(response), _response_headers(response)
+        except (ClientDisconnected, HTTPError, OSError, ValueError) as error:
+            if response is not None:
+                response.close()
+            return self._failed(error)(environ, start_response)
         try:
-            start_response(_status_line(response), _response_headers(response))
+            start_response(status, headers)
         except BaseException:
             response.close()
             raise
         return _Body(response)
+
+    def _failed(self, error: Exception) -> Response:
+        if isinstance(error, ClientDisconnected):
+            return refusal(400, "The request was cut off.")
+        log.warning("%r: %s", self, error)
+        if _is_timeout(error):
+            return refusal(504, "The application behind this server took too long to answer.")
+        return refusal(502, "The application behind this server did not answer.")
 
     def _send(self, environ: WSGIEnvironment, target: str) -> HTTPResponse:
         method = environ["REQUEST_METHOD"]
@@ -216,9 +229,15 @@ def _add_forwarded(headers: HTTPHeaderDict, environ: WSGIEnvironment) -> None:
 
 
 def _response_headers(response: HTTPResponse) -> list[tuple[str, str]]:
-    lines = list(response.headers.iteritems())  # each line by itself: Set-Cookie cannot be joined
+    """What is passed on. Raises ValueError for what is no header."""
+    # Each line by itself: Set-Cookie cannot be joined.
+    lines = [(name, _FOLD.sub(" ", value)) for name, value in response.headers.iteritems()]
     named: set[str] = set()
     for name, value in lines:
+        # "A recipient of CR, LF, or NUL within a field value MUST either reject the message or
+        # replace each of those characters with SP" (RFC 9110 section 5.5).
+        if not (_TOKEN.fullmatch(name) and sendable((value,))):
+            raise ValueError(f"the header {name[:80]!r} of its reply is malformed")
         if name.lower() == "connection":
             named |= _listed(value)
     dropped = _HOP_BY_HOP | named
@@ -240,21 +259,11 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _status_line(response: HTTPResponse) -> str:
+    """Raises ValueError for one that cannot be passed on."""
     reason = response.reason
     if not reason:
         known = http.HTTPStatus.__members__.values()
         reason = next((status.phrase for status in known if status == response.status), "Unknown")
+    if not sendable((reason,)):
+        raise ValueError("the status line of its reply is malformed")
     return f"{response.status} {reason}"
-
-
-def _failure(
-    start_response: StartResponse, status: http.HTTPStatus, reason: str
-) -> Iterable[bytes]:
-    body = f"{reason}\n".encode()
-    headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-    ]
-    start_response(f"{status.value} {status.phrase}", headers)
-    return [body]

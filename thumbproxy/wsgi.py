@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from thumbproxy.access import FACTS
 from thumbproxy.errors import (
     EngineFailed,
     LoopDetected,
@@ -85,7 +86,10 @@ class Middleware:
         methods = "GET, HEAD" if self._purges is None else "GET, HEAD, PURGE"
         response = error_response(failure, auto=path.endswith(f".{AUTO}"), methods=methods)
         seconds = time.perf_counter() - began
-        self._metrics.request(failure_of(failure), failure.status, len(response.body), seconds)
+        result = failure_of(failure)
+        self._metrics.request(result, failure.status, len(response.body), seconds)
+        if FACTS in environ:
+            environ[FACTS] |= {"result": result, "reason": failure.token}
         return response
 
     def _below(self, environ: Environ) -> str:
@@ -105,12 +109,10 @@ class Middleware:
         request = negotiate(request, environ.get("HTTP_ACCEPT", ""), self._auto_formats)
         rendition = self._thumbnailer.get(request, environ)
         response = image_response(request, rendition, environ, self._policy)
-        self._metrics.request(
-            result_of(rendition.cache_status),
-            response.status,
-            response.length,
-            time.perf_counter() - began,
-        )
+        result = result_of(rendition.cache_status)
+        self._metrics.request(result, response.status, response.length, time.perf_counter() - began)
+        if FACTS in environ:
+            environ[FACTS] |= {"result": result, **dict(rendition.timings)}
         return response
 
 

@@ -1,5 +1,5 @@
 """What every origin promises, whatever it is made of: the same folder of files as a folder, as a
-WSGI application called in this process, and behind an HTTP server."""
+WSGI application called in this process, behind an HTTP server, and behind a remote one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from werkzeug.security import safe_join
 from thumbproxy.errors import OriginTimeout, SourceNotFound, SourceTooLarge
 from thumbproxy.limits import Limits
 from thumbproxy.media import Validators
-from thumbproxy.origins.base import Origin
+from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
+from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.origins.wsgi import WsgiOrigin
 
 MODIFIED = 1_600_000_000
@@ -77,7 +78,18 @@ def asked() -> list[str]:
     return []
 
 
-@pytest.fixture(params=["folder", "wsgi", "http"])
+class One(RemoteOrigin):
+    """A remote origin of one server, which so has the same sources as the others."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__([url], allow_networks=("127.0.0.0/8",))
+        self._at = url.replace("://", "/")
+
+    def fetch(self, request: FetchRequest) -> Fetched:
+        return super().fetch(replace(request, path=f"{self._at}/{request.path}"))
+
+
+@pytest.fixture(params=["folder", "wsgi", "http", "remote"])
 def origin(
     request: pytest.FixtureRequest, folder: Path, asked: list[str], serve: Callable[[Any], str]
 ) -> Origin:
@@ -85,7 +97,8 @@ def origin(
         return Folder(folder)
     if request.param == "wsgi":
         return WsgiOrigin(validator(file_server(folder, asked)))
-    return HttpOrigin(serve(file_server(folder, asked)))
+    url = serve(file_server(folder, asked))
+    return HttpOrigin(url) if request.param == "http" else One(url)
 
 
 @pytest.mark.parametrize("name", NAMES)

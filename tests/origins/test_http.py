@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -109,6 +111,15 @@ def endless_line(exchange: Exchange) -> None:
         exchange.send(b"b" * 65536)
 
 
+def endless_interim(exchange: Exchange) -> None:
+    while True:
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+
+def chunked(body: bytes) -> Script:
+    return sends(OK + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+
+
 def reset_in_headers(exchange: Exchange) -> None:
     exchange.send(OK)
     exchange.reset()
@@ -142,6 +153,25 @@ BROKEN = {
     "two lengths in a line": sends(OK + b"Content-Length: 7, 4\r\n\r\npicture"),
     "a negative length": sends(OK + b"Content-Length: -7\r\n\r\npicture"),
     "a length that is none": sends(OK + b"Content-Length: seven\r\n\r\npicture"),
+    "cut off between headers": sends(OK + b"Content-Type: image/png\r\n"),
+    "a bare CR in a header": sends(OK + b"X-A: b\rContent-Length: 4\r\n\r\npicture"),
+    "a bare CR at the end": sends(OK + b"X-A: b\r\r\nContent-Length: 7\r\n\r\npicture"),
+    "a bare CR in the status": sends(b"HTTP/1.1 200 O\rK\r\nContent-Length: 7\r\n\r\npicture"),
+    "NUL in a header": sends(OK + b"X-A: b\0c\r\nContent-Length: 7\r\n\r\npicture"),
+    "a folded header": sends(OK + b"X-A: b\r\n c\r\nContent-Length: 7\r\n\r\npicture"),
+    "a folded length": sends(OK + b"Content-Length:\r\n 7\r\n\r\npicture"),
+    "no colon": sends(OK + b"X-A\r\nContent-Length: 7\r\n\r\npicture"),
+    "space before the colon": sends(OK + b"Content-Length : 7\r\n\r\npicture"),
+    "no name": sends(OK + b": b\r\nContent-Length: 7\r\n\r\npicture"),
+    "101 headers": sends(OK + b"X-A: b\r\n" * 101 + b"Content-Length: 7\r\n\r\npicture"),
+    "70 KB of headers": sends(OK + (b"X-A: " + b"b" * 7000 + b"\r\n") * 10 + b"\r\npicture"),
+    "endless interim responses": endless_interim,
+    "another coding of the transfer": sends(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n"),
+    "a chunk below zero": chunked(b"-7\r\npicture\r\n0\r\n\r\n"),
+    "a chunk with 0x": chunked(b"0x7\r\npicture\r\n0\r\n\r\n"),
+    "a chunk with _": chunked(b"0_7\r\npicture\r\n0\r\n\r\n"),
+    "a chunk with a bare CR": chunked(b"7;a\rb\r\npicture\r\n0\r\n\r\n"),
+    "an endless chunk line": chunked(b"7;" + b"a" * 70_000 + b"\r\npicture\r\n0\r\n\r\n"),
     "gzip despite identity": replies(GZIPPED, "Content-Encoding: gzip"),
     "a coding that nobody knows": replies(b"picture", "Content-Encoding: x"),
     "206": replies(b"pict", "Content-Range: bytes 0-3/7", status="206 Partial Content"),
@@ -172,6 +202,9 @@ WHOLE = {
     "chunks": sends(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\npict\r\n3\r\nure\r\n0\r\n\r\n"),
     "the same length twice": sends(OK + b"Content-Length: 7, 7\r\n\r\npicture"),
     "HTTP/1.0": sends(b"HTTP/1.0 200 OK\r\n\r\npicture"),
+    "bare LF": sends(b"HTTP/1.1 200 OK\nContent-Length: 7\n\npicture"),
+    "headers of any bytes": sends(OK + b"X-A: \x85\xe9\t\x80\r\nContent-Length: 7\r\n\r\npicture"),
+    "a chunk with more to it": chunked(b"7 ;a=b\r\npicture\r\n0\r\n\r\n"),
     "identity said": replies(b"picture", "Content-Encoding: identity"),
     "early hints": sends(
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", OK,
@@ -274,6 +307,15 @@ def test_a_304_keeps_our_validators_and_tells_the_new_lifetime(ask: Any) -> None
     assert (fetched.body, fetched.validators.etag, fetched.lifetime) == (None, '"1"', 9)
 
 
+def test_an_etag_of_any_bytes_is_sent_back_as_it_came(ask: Any) -> None:
+    etag = b'"\xe9\xff\x80"'
+    with FaultyOrigin(sends(OK + b"ETag: " + etag + b"\r\n\r\npicture")) as server:
+        origin = HttpOrigin(server.url)
+        validators = origin.fetch(ask("cat.jpg")).validators
+        origin.fetch(ask("cat.jpg", validators=validators))
+    assert server.requests[1].headers["if-none-match"].encode("latin-1") == etag
+
+
 def test_connections_are_kept(ask: Any) -> None:
     missing = replies(b"", status="304 Not Modified", length=None)
     routes = {"/a": replies(b"picture"), "/b": lambda exchange: missing(exchange) or True}
@@ -298,6 +340,27 @@ def test_a_kept_connection_that_the_server_closes_meanwhile_is_no_failure(ask: A
         origin = HttpOrigin(server.url)
         for _ in range(3):
             assert origin.fetch(ask("cat.jpg")).body == b"picture"
+
+
+def test_however_many_connections_are_kept_a_server_that_closes_them_is_asked_twice(
+    ask: Any,
+) -> None:
+    together = threading.Barrier(6)
+
+    def script(exchange: Exchange) -> bool:
+        if exchange.target == "/bad.jpg":
+            return False
+        together.wait(10)  # so that each has a connection of its own
+        return bool(replies(b"picture")(exchange))
+
+    with FaultyOrigin(script) as server:
+        origin = HttpOrigin(server.url)
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(origin.fetch, [ask("cat.jpg") for _ in range(6)]))
+        assert server.connections == 6
+        with pytest.raises(OriginFailed):
+            origin.fetch(ask("bad.jpg"))
+        assert [request.target for request in server.requests].count("/bad.jpg") == 2
 
 
 def test_a_new_connection_that_is_closed_is_not_tried_again(ask: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from thumbproxy.caches.usage import NOTHING, Space
+from thumbproxy.caches.space import NOTHING, Space
 
 # Ages that differ by less than 1 % are not told apart: a minute in two hours, a day in 100 days.
 _STEP = math.log(1.01)

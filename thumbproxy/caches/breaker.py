@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 
 from thumbproxy.metrics import Metrics, Tier
 
 log = logging.getLogger("thumbproxy.caches")
+# Seconds without a failure after which a tier is well: what fails now and then is failing.
+_SETTLED = 1.0
 
 
 class Breaker:
     """Opens for `pause` seconds after a failure; what is open is not asked.
 
-    With a pause of 0 it never opens and only keeps the log short.
+    After a pause one thread asks; the others go on passing it over until that one has an answer,
+    so that they do not all wait for it. With a pause of 0 it never opens and only keeps the log
+    short.
     """
 
     def __init__(self, name: str, pause: float, tier: Tier, metrics: Metrics) -> None:
@@ -21,22 +27,43 @@ class Breaker:
         self._pause = pause
         self._tier: Tier = tier
         self._metrics = metrics
-        self._open_until = 0.0
+        self._open_until = self._failed_at = 0.0
         self._failing = False
+        self._lock = os.getpid(), threading.Lock()
 
-    @property
-    def open(self) -> bool:
-        return self._open_until > time.monotonic()
+    def admits(self) -> bool:
+        """Whether the tier may be asked now. Who is admitted says what came of it."""
+        if not (self._failing and self._pause):
+            return True
+        with self._alone():
+            now = time.monotonic()
+            if self._failing and self._open_until > now:
+                return False
+            self._open_until = now + self._pause
+            return True
 
     def failed(self, error: BaseException) -> None:
-        self._open_until = time.monotonic() + self._pause
+        with self._alone():
+            self._failed_at = time.monotonic()
+            self._open_until = self._failed_at + self._pause
+            news, self._failing = not self._failing, True
         self._metrics.tier_failed(self._tier)
-        if not self._failing:
-            self._failing = True
+        if news:
             log.warning("%s fails and is passed over for now: %s", self._name, error)
 
     def succeeded(self) -> None:
-        if self._failing:
-            self._failing = False
+        if not self._failing:
+            return
+        with self._alone():
+            self._open_until = 0.0
+            news = self._failing and time.monotonic() - self._failed_at >= _SETTLED
+            self._failing = self._failing and not news
+        if news:
             self._metrics.tier_recovered(self._tier)
             log.warning("%s works again", self._name)
+
+    def _alone(self) -> threading.Lock:
+        """Not the parent's lock: some thread of it may have held it at the fork."""
+        if self._lock[0] != os.getpid():
+            self._lock = os.getpid(), threading.Lock()
+        return self._lock[1]

@@ -9,13 +9,14 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from thumbproxy.caches.base import Removed
 from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import acquire, release
-from thumbproxy.caches.usage import FOLDER, Freed, Room, Space, Usage, space
+from thumbproxy.caches.space import FOLDER, Space, space
+from thumbproxy.caches.usage import Freed, Room, Usage
 from thumbproxy.caches.walk import Found, Shelf, walk
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
@@ -73,7 +74,7 @@ class Files:
         with suppress(FileNotFoundError, NotADirectoryError):
             replaced = space(os.lstat(path).st_size)
         size = os.lstat(tmp).st_size
-        made = rename(tmp, path)
+        made = rename(tmp, path, self._layout.closed)
         room.kept = space(size).plus(Space(made * FOLDER.bytes, made * FOLDER.files))
         room.replaced = replaced
 
@@ -83,12 +84,19 @@ class Files:
         return f"{self._layout.tmp}/{name}"
 
     @contextmanager
-    def locked(self, source: str | None, seconds: float) -> Iterator[None]:
-        """Hold the lock of a source, or of all if it is None. Raises OSError."""
+    def locked(self, source: str | None, seconds: float | None = None) -> Iterator[None]:
+        """Hold the lock of a source, or of all if it is None. Raises OSError.
+
+        seconds  how long to wait for another holder; by default as a request may
+        """
+        patience = self._usage.patience
+        until = patience.deadline() if seconds is None else Deadline(seconds)
         fd = self._layout.create(f"{self._layout.locks}/records", os.O_RDWR, 0o600)
         try:
-            if acquire(fd, source, Deadline(seconds)) is Hold.NOT:
+            if acquire(fd, source, until) is Hold.NOT:
                 # Its holder is stopped: better not to keep this.
+                if seconds is None:
+                    patience.lost()
                 raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
             yield
         finally:
@@ -150,9 +158,10 @@ class Files:
         return False
 
 
-def rename(tmp: str, path: str) -> int:
+def rename(tmp: str, path: str, closed: Collection[str] = ()) -> int:
     """Rename into a directory that may not be there yet, or be removed under us as empty.
 
+    closed: directories that others may not look into, if they are to be made.
     How many directories were made for it; none stays if it fails. Raises OSError.
     """
     made: list[str] = []
@@ -162,7 +171,7 @@ def rename(tmp: str, path: str) -> int:
                 os.rename(tmp, path)
                 return len(made)
             with suppress(FileNotFoundError):
-                _make(os.path.dirname(path), made)
+                _make(os.path.dirname(path), made, closed)
         os.rename(tmp, path)
     except OSError:
         for folder in reversed(made):
@@ -172,7 +181,7 @@ def rename(tmp: str, path: str) -> int:
     return len(made)
 
 
-def _make(folder: str, made: list[str]) -> None:
+def _make(folder: str, made: list[str], closed: Collection[str]) -> None:
     """Make a directory and those above it; append those that were not there."""
     missing = []
     while not os.path.isdir(folder):
@@ -180,7 +189,7 @@ def _make(folder: str, made: list[str]) -> None:
         folder = os.path.dirname(folder)
     for folder in reversed(missing):
         try:
-            os.mkdir(folder)
+            os.mkdir(folder, 0o700 if folder in closed else 0o777)
         except FileExistsError:
             if not os.path.isdir(folder):
                 raise

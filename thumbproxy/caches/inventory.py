@@ -10,7 +10,8 @@ from typing import Any
 
 from thumbproxy.caches.base import FailureRecord, SourceRecord, read_record
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
-from thumbproxy.caches.usage import FOLDER, NOTHING, Space, Tally, space
+from thumbproxy.caches.space import FOLDER, NOTHING, Space, space
+from thumbproxy.caches.tally import Tally
 from thumbproxy.caches.walk import Found, look_into, walk
 
 

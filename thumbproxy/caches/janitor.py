@@ -14,7 +14,8 @@ from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import acquire, release
 from thumbproxy.caches.rounds import Progress, Round
-from thumbproxy.caches.usage import LOW, NOTHING, Space, Usage
+from thumbproxy.caches.space import NOTHING, Space
+from thumbproxy.caches.usage import LOW, Usage
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
 from thumbproxy.metrics import Metrics

@@ -24,7 +24,7 @@ PURGED = ".purged"
 class Layout:
     """Paths below `directory`. No segment of a source begins with a dot, so none is in the way."""
 
-    __slots__ = ("directory", "locks", "private", "public", "sources", "tmp")
+    __slots__ = ("closed", "directory", "locks", "private", "public", "sources", "tmp")
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
@@ -33,6 +33,8 @@ class Layout:
         self.sources = os.path.join(directory, "sources")
         self.tmp = os.path.join(directory, "tmp")
         self.locks = os.path.join(directory, "locks")
+        # What others may not look into.
+        self.closed = (self.private, self.sources, self.tmp, self.locks)
 
     def foreign(self) -> str | None:
         """A tree that is somebody else's: there before us, in a directory that is no cache. In it
@@ -48,7 +50,7 @@ class Layout:
     def make(self) -> None:
         """Make the directories. Raises OSError."""
         os.makedirs(self.public, exist_ok=True)
-        for directory in (self.private, self.sources, self.tmp, self.locks):
+        for directory in self.closed:
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, 0o700)
 

@@ -29,6 +29,27 @@ _ALL = "\0all"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
 
+class Patience:
+    """How long to wait for locks that are held for milliseconds, unless their holder is stopped.
+
+    After one was waited for in vain, all are waited for less, for some seconds: a request that
+    needs several ends soon after its deadline all the same.
+    """
+
+    _MOST, _LEAST, _MEMORY = 0.3, 0.02, 5.0
+
+    def __init__(self) -> None:
+        self._short_until = 0.0
+
+    def deadline(self) -> Deadline:
+        short = time.monotonic() < self._short_until
+        return Deadline(self._LEAST if short else self._MOST)
+
+    def lost(self) -> None:
+        """A lock was waited for in vain."""
+        self._short_until = time.monotonic() + self._MEMORY
+
+
 def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
     """Lock `key`, or all keys at once if it is None, until `release`.
 

@@ -1,23 +1,15 @@
 """The memcached tier: shared between hosts, bytes only, believed only when it proves itself.
 
-A value is a frame: magic with the format's version, a MAC over its key and the payload, and the
-payload. So a reply to another request (a connection shared by a fork), a truncated value, one of
-another release, or one that somebody else wrote, is a miss. Keys are hexadecimal digests: nothing
-of a URL gets into the protocol.
+Each secret of a site has a ring: names and values that its seal makes (seal.py). All is written to
+the ring of the first secret, and read from those of all: so while one secret takes the place of
+another, hosts that have changed already and hosts that have not find each other's work.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-import secrets
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import pylibmc
 
@@ -30,29 +22,55 @@ from thumbproxy.caches.base import (
     read_record,
     settle,
 )
-from thumbproxy.caches.breaker import Breaker
-from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_log, new_purge, read_log
-from thumbproxy.concurrency import Hold
+from thumbproxy.caches.leases import SealedLease
+from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_purge
+from thumbproxy.caches.seal import Seal
+from thumbproxy.caches.servers import Servers
+from thumbproxy.caches.sharedlog import SharedLog
+from thumbproxy.concurrency import Hold, held
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
 from thumbproxy.metrics import Metrics, Tier, Where
 from thumbproxy.urls import ImageRequest
 
-T = TypeVar("T")
-
 # The server's default limit is 1 MiB for item and key together; a failed set also deletes.
 LARGEST_VALUE = 1_000_000
-# Of all the timeouts of libmemcached this alone holds against a server that has stopped.
-_POLL_TIMEOUT_MS = 50
-_PAUSE_SECONDS = 1.0
-_MAGIC = b"thumbproxy\x01\n"
-_FRAME = struct.Struct(f"!{len(_MAGIC)}s16s")
 _RENDITION = struct.Struct("!32s16sQ")
 _FAILURE_SECONDS = 60
-_ATTEMPTS = 20
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _HIT = "hit; detail=memcached"
+
+
+class _Ring:
+    """What memcached has under one seal."""
+
+    def __init__(self, secret: str, namespace: str) -> None:
+        self.seal = Seal(secret, namespace)
+        self.log = SharedLog(self.seal)
+
+    def record_key(self, source: str) -> bytes:
+        return self.seal.key("record", source)
+
+    def rendition_key(self, request: ImageRequest) -> bytes:
+        """Neither signature nor time of expiry: they do not change the picture. That a format was
+        negotiated may: such a picture is held to the size of what it replaces."""
+        kind = "negotiated" if request.auto else "rendition"
+        options, format = str(request.options.identity), request.format.value
+        return self.seal.key(kind, request.source, options, format)
+
+    def framed(self, source: str, record: Record) -> bytes:
+        """A record; after the log was read."""
+        epoch = self.log.last.epoch if self.log.last else ""
+        payload = b"%s\n%s" % (epoch.encode(), record.to_json())
+        return self.seal.frame(self.record_key(source), payload)
+
+    def record(self, source: str, found: Mapping[str, bytes]) -> Record | None:
+        """The record among what was found; after the log was read."""
+        key = self.record_key(source)
+        payload = self.seal.unframe(key, found.get(key.hex())) or b""
+        epoch, _, text = payload.partition(b"\n")
+        known = self.log.last is not None and epoch == self.log.last.epoch.encode()
+        return read_record(text) if known else None
 
 
 class MemcachedCache:
@@ -60,6 +78,8 @@ class MemcachedCache:
 
     servers        "host:port", each
     secret         known to all hosts of a site and to nobody else; other sites share nothing
+    others         secrets of which values are believed as well: of hosts that have not changed to
+                   `secret` yet, or have changed to one that comes after it
     namespace      keeps caches of one secret apart
     host           names those among whom a nearer lease lets one do a piece of work at a time;
                    "" if there is none, and each process stands for itself
@@ -74,42 +94,35 @@ class MemcachedCache:
         servers: Sequence[str],
         *,
         secret: str,
+        others: Sequence[str] = (),
         namespace: str = "",
         host: str = "",
         lease_seconds: int = 12,
         metrics: Metrics | None = None,
     ) -> None:
-        self._servers = list(servers)
-        # Not the secret itself: it signs URLs, and a MAC must not be taken for a signature.
-        self._secret = hashlib.sha256(
-            f"thumbproxy/memcached\0{namespace}\0{secret}".encode()
-        ).digest()
-        self._host = host
-        self._lease_seconds = lease_seconds
-        self._breaker = Breaker(
-            f"memcached {', '.join(servers)}", _PAUSE_SECONDS, self.tier, metrics or Metrics()
-        )
-        self._local = threading.local()
-        self._process = secrets.token_hex(8)
-        self._log_key = self._key("purges")
-        self._log: tuple[bytes, PurgeLog] | None = None
+        self._servers = Servers(servers, metrics)
+        self._rings = [_Ring(each, namespace) for each in (secret, *others)]
+        self._first = self._rings[0]
+        # In an order that all have, or two hosts could wait for each other.
+        self._leases = [
+            SealedLease(ring.seal, self._servers, host=host, seconds=lease_seconds)
+            for ring in sorted(self._rings, key=lambda ring: ring.seal.order)
+        ]
+        self._merged: tuple[list[PurgeLog], PurgeLog] | None = None
 
     def record(self, source: str) -> Record | None:
-        key = self._record_key(source)
-        return self._ask(lambda client: self._read_record(source, key, client), None)
+        return self._servers.ask(lambda client: self._read_record(source, client), None)
 
     def set_record(self, source: str, record: Record) -> Record:
-        key = self._record_key(source)
-
         def exchange(client: pylibmc.Client) -> Record:
-            standing = self._read_record(source, key, client)
+            standing = self._read_record(source, client)
             if self._purged(source, record):
                 return record
             settled = settle(standing, record)
-            client.set(key.hex(), self._record_frame(key, settled), time=_lifetime(settled))
+            self._put_record(source, settled, client.set)
             return settled
 
-        return self._ask(exchange, record)
+        return self._servers.ask(exchange, record)
 
     def get(
         self, request: ImageRequest, record: SourceRecord | None, *, public: bool
@@ -117,13 +130,11 @@ class MemcachedCache:
         """The rendition, if it was made under this record; without a record nothing counts."""
         if record is None:
             return None
-        key = self._rendition_key(request)
-        payload = self._ask(lambda client: self._unframe(key, client.get(key.hex())), None)
-        if payload is None or len(payload) <= _RENDITION.size:
+        stamp = _stamp(record)
+        payload = self._servers.ask(lambda client: self._find(request, stamp, client), None)
+        if payload is None:
             return None
-        version, generation, modified = _RENDITION.unpack_from(payload)
-        if (version, generation) != _stamp(record):
-            return None
+        modified = _RENDITION.unpack_from(payload)[2]
         body = payload[_RENDITION.size :]
         return Rendition(body, request.format, modified, _HIT, immutable=public)
 
@@ -132,223 +143,120 @@ class MemcachedCache:
     ) -> bool:
         if len(rendition.body) > LARGEST_VALUE:
             return False
-        source, key = request.source, self._rendition_key(request)
-        record_key = self._record_key(source)
         payload = _RENDITION.pack(*_stamp(record), rendition.modified) + rendition.body
 
         def store(client: pylibmc.Client) -> bool:
-            standing = self._read_record(source, record_key, client)
-            if standing is None and not self._purged(source, record):
+            standing = self._read_record(request.source, client)
+            if standing is None and not self._purged(request.source, record):
                 # Lost by memcached. Only added: another host may have put a later one.
-                framed = self._record_frame(record_key, record)
-                client.add(record_key.hex(), framed, time=_lifetime(record))
+                self._put_record(request.source, record, client.add)
             elif not record.same_source(standing):
                 return False
-            framed = self._frame(key, payload)
-            return bool(client.set(key.hex(), framed, time=RETENTION))
+            return self._put(request, payload, client)
 
-        return self._ask(store, False)
+        return self._servers.ask(store, False)
 
     def purged_at(self, source: str) -> float:
         """By the log as it was read last, which is with each record."""
-        return self._log[1].purged_at(source) if self._log else 0.0
+        return max(log.purged_at(source) for log in self._logs()) if self._logs() else 0.0
 
     def purge(self, scope: Scope) -> Removed:
         """What memcached has is not removed, but no longer counts. All other hosts see it in the
         log of purges, and purge themselves."""
         if self.tell([new_purge(scope)]) is None:
-            raise PurgeFailed(f"memcached {', '.join(self._servers)} does not answer")
+            raise PurgeFailed(f"{self._servers.name} does not answer")
         return Removed()
+
+    @contextmanager
+    def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
+        """A lease among hosts; a failing memcached grants all."""
+        with held(self._leases, key, patience) as turn:
+            yield turn.hold
 
     # -- the log of purges -----------------------------------------------------------------
 
     def purges(self) -> PurgeLog | None:
         """The log of purges; None while memcached does not answer."""
-        return self._ask(self._read_log, None)
+
+        def read(client: pylibmc.Client) -> PurgeLog:
+            for ring in self._rings:
+                ring.log.read(client, self._heard)
+            return self._log()
+
+        return self._servers.ask(read, None)
 
     def tell(self, purges: Sequence[Purge]) -> PurgeLog | None:
         """Put purges into the log; the log then. None while memcached does not answer."""
 
         def exchange(client: pylibmc.Client) -> PurgeLog | None:
-            key = self._log_key.hex()
-            for _ in range(_ATTEMPTS):
-                self._read_log(client)  # which makes one where there is none
-                value, token = client.gets(key)
-                log = self._opened_log(value)
-                if log is not None:
-                    told = log.with_purges(purges)
-                    if client.cas(key, self._frame(self._log_key, told.to_json()), token):
-                        return told
-            return None
+            told = [ring.log.tell(purges, client, self._heard) for ring in self._rings]
+            return self._log() if all(told) else None
 
         # Not passed over for a failure of a moment ago: others would serve what is purged.
-        return self._ask(exchange, None, urgent=True)
+        return self._servers.ask(exchange, None, urgent=True)
 
-    def _read_log(self, client: pylibmc.Client) -> PurgeLog:
-        return self._known_log(_found(client, self._log_key), client)
+    def _logs(self) -> list[PurgeLog]:
+        return [ring.log.last for ring in self._rings if ring.log.last is not None]
 
-    def _known_log(self, value: Any, client: pylibmc.Client) -> PurgeLog:
-        """The log in `value`. Where there is none, what this process knows is put there; nobody
-        knows what else was in it, so nothing that was shared before counts any more."""
-        log = self._opened_log(value)
-        if log is None:
-            known = self._log[1].purges.values() if self._log else ()
-            log = new_log(known)
-            framed = self._frame(self._log_key, log.to_json())
-            if value is not None:
-                client.set(self._log_key.hex(), framed)
-            elif not client.add(self._log_key.hex(), framed):  # somebody else was faster
-                return self._opened_log(client.get(self._log_key.hex())) or log
-            self._log = framed, log
-        return log
+    def _heard(self) -> list[Purge]:
+        return [purge for log in self._logs() for purge in log.purges.values()]
 
-    def _opened_log(self, value: Any) -> PurgeLog | None:
-        if self._log is not None and self._log[0] == value:
-            return self._log[1]
-        payload = self._unframe(self._log_key, value)
-        log = None if payload is None else read_log(payload)
-        if log is not None:
-            self._log = value, log
-        return log
+    def _log(self) -> PurgeLog:
+        """The logs of all rings in one, which is another only when one of them is."""
+        logs = self._logs()
+        if len(logs) == 1:
+            return logs[0]
+        if self._merged is None or self._merged[0] != logs:
+            dropped = max(log.dropped for log in logs)
+            self._merged = logs, PurgeLog(logs[0].epoch, self._heard(), dropped=dropped)
+        return self._merged[1]
 
     def _purged(self, source: str, record: Record) -> bool:
         """Whether the record is of a time before the last purge, as far as was read last. That of
         a failure is no news, and harms nobody."""
-        if self._log is None or not isinstance(record, SourceRecord):
+        if not isinstance(record, SourceRecord):
             return False
-        return record.fetched_at <= self._log[1].purged_at(source)
-
-    # -- leases ----------------------------------------------------------------------------
-
-    @contextmanager
-    def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
-        """A lease among hosts; a failing memcached grants all."""
-        name = self._key("lease", key)
-        value = self._frame(name, self._holder())
-        hold, pause, leased = Hold.AT_ONCE, _SHORTEST_PAUSE, None
-        while (
-            leased := self._ask(lambda client: self._leased(name, value, client), None)
-        ) is False:
-            if patience.passed:
-                yield Hold.NOT
-                return
-            hold = Hold.AFTER_OTHERS
-            time.sleep(min(pause, patience.remaining))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        try:
-            yield hold
-        finally:
-            if leased:  # though memcached may just have failed: others wait for this
-                self._ask(lambda client: self._returned(name, value, client), False, urgent=True)
-
-    def _holder(self) -> bytes:
-        return (self._host or f"{self._process}-{os.getpid()}").encode()
-
-    def _leased(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
-        if client.add(name.hex(), value, time=self._lease_seconds):
-            return True
-        found = _found(client, name)
-        if found is not None and self._unframe(name, found) is None:
-            # Nobody's who works with us, and it may stay for ever.
-            return bool(client.set(name.hex(), value, time=self._lease_seconds))
-        # Of ours one holds it at a time, and that is who asks: the one before has died.
-        return bool(found == value)
-
-    def _returned(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
-        return client.get(name.hex()) == value and bool(client.delete(name.hex()))
+        return record.fetched_at <= self.purged_at(source)
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _record_key(self, source: str) -> bytes:
-        return self._key("record", source)
+    def _read_record(self, source: str, client: pylibmc.Client) -> Record | None:
+        """The latest record of all rings."""
+        keys = [key for ring in self._rings for key in (ring.record_key(source), ring.log.key)]
+        found = client.get_multi([key.hex() for key in keys])
+        for ring in self._rings:
+            ring.log.known(found.get(ring.log.key.hex()), client, self._heard)
+        latest: Record | None = None
+        for ring in self._rings:
+            record = ring.record(source, found)
+            if record is None or self._purged(source, record):
+                continue
+            if latest is None or record.fetched_at > latest.fetched_at:
+                latest = record
+                if ring is not self._first:  # so that it is not lost with that ring
+                    self._put_record(source, record, client.set)
+        return latest
 
-    def _rendition_key(self, request: ImageRequest) -> bytes:
-        """Neither signature nor time of expiry: they do not change the picture. That a format was
-        negotiated may: such a picture is held to the size of what it replaces."""
-        kind = "negotiated" if request.auto else "rendition"
-        return self._key(kind, request.source, str(request.options.identity), request.format.value)
+    def _put_record(self, source: str, record: Record, put: Callable[..., object]) -> None:
+        key, framed = self._first.record_key(source), self._first.framed(source, record)
+        put(key.hex(), framed, time=_lifetime(record))
 
-    def _key(self, *parts: str) -> bytes:
-        return hmac.digest(self._secret, "\0".join(parts).encode(), "sha256")
+    def _find(
+        self, request: ImageRequest, stamp: tuple[bytes, bytes], client: pylibmc.Client
+    ) -> bytes | None:
+        for ring in self._rings:
+            key = ring.rendition_key(request)
+            payload = ring.seal.unframe(key, client.get(key.hex())) or b""
+            if len(payload) > _RENDITION.size and _RENDITION.unpack_from(payload)[:2] == stamp:
+                if ring is not self._first:
+                    self._put(request, payload, client)
+                return payload
+        return None
 
-    def _frame(self, key: bytes, payload: bytes) -> bytes:
-        return _FRAME.pack(_MAGIC, self._mac(key, payload)) + payload
-
-    def _unframe(self, key: bytes, value: Any) -> bytes | None:
-        """The payload of a value that we framed for this key; None for anything else."""
-        if not isinstance(value, bytes) or len(value) < _FRAME.size:
-            return None
-        magic, mac = _FRAME.unpack_from(value)
-        payload = value[_FRAME.size :]
-        genuine = hmac.compare_digest(mac, self._mac(key, payload))
-        return payload if genuine and magic == _MAGIC else None
-
-    def _mac(self, key: bytes, payload: bytes) -> bytes:
-        return hmac.digest(self._secret, key + payload, "sha256")[:16]
-
-    def _read_record(self, source: str, key: bytes, client: pylibmc.Client) -> Record | None:
-        found = client.get_multi([key.hex(), self._log_key.hex()])
-        log = self._known_log(found.get(self._log_key.hex()), client)
-        payload = self._unframe(key, found.get(key.hex())) or b""
-        epoch, _, text = payload.partition(b"\n")
-        record = read_record(text) if epoch == log.epoch.encode() else None
-        return None if record is None or self._purged(source, record) else record
-
-    def _record_frame(self, key: bytes, record: Record) -> bytes:
-        """After the log was read."""
-        epoch = self._log[1].epoch if self._log else ""
-        return self._frame(key, b"%s\n%s" % (epoch.encode(), record.to_json()))
-
-    def _ask(
-        self, question: Callable[[pylibmc.Client], T], otherwise: T, *, urgent: bool = False
-    ) -> T:
-        """The answer, or `otherwise` when memcached fails or, unless it is urgent, has just
-        failed."""
-        if self._breaker.open and not urgent:
-            return otherwise
-        try:
-            answer = question(self._client())
-        except (pylibmc.Error, OSError, ValueError) as error:
-            self._local.client = None  # replies to this question may still come: not to be reused
-            self._breaker.failed(error)
-            return otherwise
-        self._breaker.succeeded()
-        return answer
-
-    def _client(self) -> pylibmc.Client:
-        """This thread's client, made in this process: a forked connection mixes up replies."""
-        local, pid = self._local, os.getpid()
-        if getattr(local, "client", None) is None or local.pid != pid:
-            local.client = _BytesClient(
-                self._servers,
-                behaviors={
-                    "_poll_timeout": _POLL_TIMEOUT_MS,
-                    "connect_timeout": _POLL_TIMEOUT_MS,
-                    "tcp_nodelay": True,
-                    "ketama": True,
-                    "cas": True,
-                },
-            )
-            local.pid = pid
-        client: pylibmc.Client = local.client
-        return client
-
-
-class _BytesClient(pylibmc.Client):  # type: ignore[misc]
-    """Stores bytes as they are. pylibmc would unpickle what the server calls a pickle."""
-
-    def serialize(self, value: bytes) -> tuple[bytes, int]:
-        return value, 0
-
-    def deserialize(self, value: bytes, flags: int) -> bytes:
-        # What has flags is not ours. It is no value, but it is there: `add` would fail for ever.
-        return b"" if flags else value
-
-
-def _found(client: pylibmc.Client, key: bytes) -> bytes | None:
-    """A value, or None if there is none. To `get`, one of no bytes is none; but `add` finds it."""
-    found: bytes | None = client.get_multi([key.hex()]).get(key.hex())
-    return found
+    def _put(self, request: ImageRequest, payload: bytes, client: pylibmc.Client) -> bool:
+        key = self._first.rendition_key(request)
+        framed = self._first.seal.frame(key, payload)
+        return bool(client.set(key.hex(), framed, time=RETENTION))
 
 
 def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:

@@ -18,7 +18,8 @@ from thumbproxy.caches.ages import Ages, Cut
 from thumbproxy.caches.base import FailureRecord, read_record
 from thumbproxy.caches.files import ASIDE, Files
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
-from thumbproxy.caches.usage import FOLDER, Freed, Space, Usage, space
+from thumbproxy.caches.space import FOLDER, Space, space
+from thumbproxy.caches.usage import Freed, Usage
 from thumbproxy.caches.walk import Found, Shelf, look_into, walk
 
 # A mark or a remembered failure beats what was asked for before it. Whoever asked so long ago has

@@ -8,64 +8,30 @@ everything is counted anew (janitor.py).
 
 from __future__ import annotations
 
+import errno
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from dataclasses import dataclass
 
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire, release
+from thumbproxy.caches.locks import Patience, acquire, release
+from thumbproxy.caches.space import NOTHING, Space
+from thumbproxy.caches.tally import LENGTH, Tally
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
 from thumbproxy.metrics import Metrics
 
-# A file system gives space in blocks; a file of one byte takes one, too.
-BLOCK = 4096
 # The share of its bounds over which a cache is trimmed, and to which.
 HIGH, LOW = 0.95, 0.9
 # While nobody knows what is there, what is added must not take it far over its bounds.
 _UNKNOWN = 0.01
-_DAY = 86_400.0
 # Whoever took room so long ago is dead or stopped.
 _TURN_SECONDS = 60
-_LOCK_SECONDS = 2.0
-
-
-class Space(NamedTuple):
-    """What files take: bytes, in whole blocks, and inodes, which directories need as well.
-
-    As a bound, 0 is none.
-    """
-
-    bytes: int = 0
-    files: int = 0
-
-    def plus(self, other: Space) -> Space:
-        return Space(self.bytes + other.bytes, self.files + other.files)
-
-    def minus(self, other: Space) -> Space:
-        """Never below 0."""
-        return Space(max(0, self.bytes - other.bytes), max(0, self.files - other.files))
-
-    def part(self, share: float) -> Space:
-        """For a bound: none stays none."""
-        return Space(*(max(1, int(number * share)) if number else 0 for number in self))
-
-    def within(self, bounds: Space) -> bool:
-        return all(not bound or number <= bound for number, bound in zip(self, bounds, strict=True))
-
-
-NOTHING = Space()
-FOLDER = Space(BLOCK, 1)
-
-
-def space(size: int) -> Space:
-    """What a file of `size` bytes takes."""
-    return Space(-(-size // BLOCK) * BLOCK, 1)
+# The janitor's patience: nobody waits for it.
+_PATIENT_SECONDS = 2.0
 
 
 class CacheFull(Exception):
@@ -97,74 +63,19 @@ class Freed:
         self.space = self.space.plus(space)
 
 
-@dataclass(slots=True)
-class Tally:
-    """The numbers in the file.
-
-    counts      how often everything was counted anew
-    counted_at  when it was last, unix seconds; 0: nobody knows what is there
-    kept        what lies in the trees
-    added       what has ever been put there, since the file was made
-    taken       what is being written, in two piles: that of this turn, and that of the one before
-    """
-
-    counts: int = 0
-    counted_at: int = 0
-    turned_at: int = 0
-    turn: int = 0
-    kept: Space = NOTHING
-    added: Space = NOTHING
-    taken: list[Space] = field(default_factory=lambda: [NOTHING, NOTHING])
-
-    @property
-    def known(self) -> bool:
-        return self.counted_at > 0
-
-    @property
-    def total(self) -> Space:
-        return self.kept.plus(self.taken[0]).plus(self.taken[1])
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to count. What was counted before a power cut may be lost."""
-        now = time.time()
-        started = now - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return not max(started, now - _DAY) < self.counted_at <= now + 1
-
-    def packed(self) -> bytes:
-        return _FORM.pack(
-            _MAGIC, self.counts, self.counted_at, self.turned_at, self.turn,
-            *self.kept, *self.added, *self.taken[0], *self.taken[1],
-        )  # fmt: skip
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> Self | None:
-        """None for what is damaged."""
-        if len(data) != _FORM.size or not data.startswith(_MAGIC):
-            return None
-        numbers = _FORM.unpack(data)[1:]
-        counts, counted_at, turned_at, turn = numbers[:4]
-        if min(numbers) < 0 or turn > 1:
-            return None
-        kept, added, *taken = (Space(*numbers[i : i + 2]) for i in range(4, 12, 2))
-        return cls(counts, counted_at, turned_at, turn, kept, added, taken)
-
-
-_MAGIC = b"tp-use-1"
-_FORM = struct.Struct("<8s12q")
-
-
 class Usage:
     """The count of one cache directory, and its bounds.
 
-    metrics  told the count whenever it changes, if it is known
-    alarm    called when the cache is nearly full, or should be counted anew
+    metrics   told the count whenever it changes, if it is known
+    alarm     called when the cache is nearly full, or should be counted anew
+    patience  with whoever holds a lock of this directory
     """
 
     def __init__(
         self, layout: Layout, bounds: Space = NOTHING, metrics: Metrics | None = None
     ) -> None:
         self.bounds = bounds
+        self.patience = Patience()
         self._metrics = metrics or Metrics()
         self.alarm: Callable[[], None] = _nobody
         self._layout = layout
@@ -172,13 +83,16 @@ class Usage:
         self._threads = os.getpid(), threading.Lock()
 
     @contextmanager
-    def room(self, need: Space, *, forced: bool = False) -> Iterator[Room]:
+    def room(
+        self, need: Space, *, forced: bool = False, patience: Deadline | None = None
+    ) -> Iterator[Room]:
         """Room for one write, which says in `Room` what has become of it.
 
-        forced  what replaces something of its size needs no room
+        forced    what replaces something of its size needs no room
+        patience  other than that of a request
         Raises CacheFull, OSError.
         """
-        room = self._take(need, forced)
+        room = self._take(need, forced, patience)
         try:
             yield room
         finally:
@@ -214,7 +128,7 @@ class Usage:
 
     def begin(self) -> Tally:
         """Before everything is counted anew."""
-        with self._changed() as tally:
+        with self._changed(Deadline(_PATIENT_SECONDS)) as tally:
             return tally
 
     def finish(self, begun: Tally, found: Space) -> Space:
@@ -224,7 +138,7 @@ class Usage:
         counted twice, until the next time, but is not lost. What went meanwhile was counted or
         not: it is left in for the same reason. The pile of the turn before is forgotten.
         """
-        with self._changed() as tally:
+        with self._changed(Deadline(_PATIENT_SECONDS)) as tally:
             tally.kept = found.plus(tally.added.minus(begun.added))
             tally.counts += 1
             tally.counted_at = now = int(time.time())
@@ -235,8 +149,8 @@ class Usage:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _take(self, need: Space, forced: bool) -> Room:
-        with self._changed() as tally:
+    def _take(self, need: Space, forced: bool, patience: Deadline | None = None) -> Room:
+        with self._changed(patience) as tally:
             bounds = self.bounds if tally.known else self.bounds.part(_UNKNOWN)
             total = tally.total.plus(need)
             fits = forced or total.within(bounds)
@@ -259,16 +173,16 @@ class Usage:
                 tally.kept = tally.kept.minus(room.replaced)
 
     @contextmanager
-    def _changed(self) -> Iterator[Tally]:
+    def _changed(self, patience: Deadline | None = None) -> Iterator[Tally]:
         """Threads of one process take turns by a lock of their own, because whoever waits for that
         of the file has to sleep and look again."""
-        patience = Deadline(_LOCK_SECONDS)
+        patience = patience or self.patience.deadline()
         turns = self._turns()
-        if not turns.acquire(timeout=_LOCK_SECONDS):
-            raise TimeoutError(f"{self.path} is locked for too long")
+        if not turns.acquire(timeout=patience.remaining):
+            raise self._too_long()
         try:
             with self._file(patience) as fd:
-                tally = Tally.unpacked(os.pread(fd, _FORM.size + 1, 0)) or self._new()
+                tally = Tally.unpacked(os.pread(fd, LENGTH + 1, 0)) or self._new()
                 yield tally
                 os.pwrite(fd, tally.packed(), 0)
                 self._tell(tally)
@@ -290,10 +204,14 @@ class Usage:
         fd = self._layout.create(self.path, os.O_RDWR, 0o600)
         try:
             if acquire(fd, "usage", patience) is Hold.NOT:
-                raise TimeoutError(f"{self.path} is locked for too long")
+                raise self._too_long()
             yield fd
         finally:
             release(fd)
+
+    def _too_long(self) -> TimeoutError:
+        self.patience.lost()
+        return TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", self.path)
 
     def _new(self) -> Tally:
         """Of an empty cache it is known what is there; else somebody has to look."""

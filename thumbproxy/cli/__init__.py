@@ -6,6 +6,7 @@ import click
 
 from thumbproxy import __version__
 from thumbproxy.cli.cache import cache
+from thumbproxy.cli.doctor import doctor
 from thumbproxy.cli.explain import explain
 from thumbproxy.cli.group import Group
 from thumbproxy.cli.purge import purge
@@ -20,5 +21,5 @@ def main() -> None:
     """A caching reverse-proxy for images: signed URLs in, resized pictures out."""
 
 
-for _command in (serve, demo, sign, keygen, warm, purge, cache, explain):
+for _command in (serve, demo, sign, keygen, warm, purge, cache, explain, doctor):
     main.add_command(_command)

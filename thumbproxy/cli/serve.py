@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -10,23 +11,32 @@ import click
 from thumbproxy.adapters import engine_of
 from thumbproxy.build import ThumbProxy, standalone
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
+from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.playground import GalleryApp, make_samples
 from thumbproxy.server import run, share_metrics
 from thumbproxy.settings import Settings
 from thumbproxy.thumbnails import Thumbnails
+from thumbproxy.wsgi import WSGIApp
 
 
 @click.command()
 @click.option("--upstream", metavar="URL", help="Pass every other request on to this server.")
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen.  [default: 127.0.0.1:8080]")
 @click.option("--workers", metavar="N", help="Processes.  [default: one for each core]")
-@click.option("--threads", metavar="N", help="Threads of each process.  [default: 16]")
+@click.option("--threads", metavar="N", help="Threads of each process.  [default: 128]")
 @cache_options
 def serve(config: str | None, **arguments: str | None) -> None:
     """Serve thumbnails, and with --upstream everything else too.
 
     Signing keys come from THUMBPROXY_KEYS or from the file; `thumbproxy keygen` makes one.
     """
+
+    def build() -> tuple[WSGIApp, Settings]:
+        settings = serving_settings(config, arguments)
+        if settings.metrics_token and SHARED_DIRECTORY not in os.environ:
+            share_metrics()
+        return standalone(settings), settings
+
     settings = serving_settings(config, arguments)
     if settings.metrics_token:
         share_metrics()
@@ -37,6 +47,7 @@ def serve(config: str | None, **arguments: str | None) -> None:
         settings,
         f"thumbproxy makes thumbnails of {where} at http://{settings.bind}{settings.prefix}/, "
         f"cached in {settings.cache_dir}",
+        build,
     )
 
 

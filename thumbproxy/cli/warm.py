@@ -232,7 +232,9 @@ def _total(lists: Sequence[_From]) -> Callable[[], int] | None:
 
 def _locations(settings: Settings) -> dict[str, str]:
     """Where origins are, as folder or URL -> the prefix of their sources."""
-    origins = [(entry.location, prefix) for prefix, entry in settings.origins.items()]
+    origins = [
+        (entry.location, prefix) for prefix, entry in settings.origins.items() if entry.location
+    ]
     if settings.origin:
         origins.append((settings.origin, ""))
     return {

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Record, SourceRecord
-from thumbproxy.errors import ThumbproxyError
+from thumbproxy.errors import BadSource, ThumbproxyError
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
 from thumbproxy.explain.kept import Kept, Shelves
@@ -80,7 +80,10 @@ class Explainer:
 
     def _beyond(self, request: ImageRequest, accept: str, fetch: bool) -> tuple[Facts, Prospect]:
         """What there is to say beyond the address."""
-        mounted = self._mounts.resolve(request.source)
+        try:
+            mounted = self._mounts.resolve(request.source)
+        except BadSource as error:
+            return {"origin": {"mounted_at": "nowhere"}}, failed(error)
         if mounted is None:
             fault = Prospect("404: no origin is mounted for this source", served=False)
             return {"origin": {"mounted_at": "nowhere"}}, fault

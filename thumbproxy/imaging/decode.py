@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -27,9 +28,12 @@ from thumbproxy.imaging.headers.png import essential_png
 from thumbproxy.imaging.scratch import Memory, borrow, give_back
 from thumbproxy.media import Format
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
 _JPEG_MODES = {1: "L", 3: "RGBX", 4: "CMYK"}
 _JPEG_COLOURS = {"L": "GRAY"}
 _END_OF_JPEG = b"\xff\xd9"
+_BAND = 256  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +197,34 @@ def _resizable(image: Image.Image) -> Image.Image:
 
 def _keyed(image: Image.Image, body: bytes, header: Header) -> Image.Image:
     """The picture of a PNG with its colour key as alpha; all bits of the samples count."""
-    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
-    key = np.array(header.key)
+    key = header.key
     if header.depth < 8:
-        key = key * 255 // ((1 << header.depth) - 1)  # Pillow has spread them over 8 bits
-    if header.depth == 16 and len(key) == 3:
-        low = np.asarray(_low_bytes(body))
-        clear = np.all((samples == key >> 8) & (low == key & 255), axis=2)
-    else:
-        clear = samples == key if len(key) == 1 else np.all(samples == key, axis=2)
+        key = tuple(value * 255 // ((1 << header.depth) - 1) for value in key)  # as Pillow has them
+    low = _low_bytes(body) if header.depth == 16 and len(key) == 3 else None
+    alpha = Image.new("L", image.size, 255)
+    # In bands: of a whole picture, what is compared would take more memory than the picture.
+    for top in range(0, image.height, _BAND):
+        box = (0, top, image.width, min(top + _BAND, image.height))
+        if low is None:
+            clear = _matching(image.crop(box), key)
+        else:
+            clear = _matching(image.crop(box), tuple(value >> 8 for value in key))
+            clear &= _matching(low.crop(box), tuple(value & 255 for value in key))
+        alpha.paste(0, box, Image.fromarray(clear))
+    del low  # as large as the picture itself
     picture = _resizable(image)
-    alpha = Image.fromarray(np.where(clear, np.uint8(0), np.uint8(255)))
     picture.putalpha(alpha)
     return picture
+
+
+def _matching(image: Image.Image, colour: tuple[int, ...]) -> Mask:
+    """Where a picture has a colour."""
+    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+    channels = samples.reshape(*samples.shape[:2], -1)
+    same: Mask = channels[..., 0] == colour[0]
+    for channel in range(1, len(colour)):
+        same &= channels[..., channel] == colour[channel]
+    return same
 
 
 def _low_bytes(png: bytes) -> Image.Image:

@@ -69,10 +69,15 @@ class Origin(Protocol):
     local: bool
     personal: bool
 
+    def check(self, path: str) -> None:
+        """Raise BadSource for what it would never be asked for. Looks at nothing but the path."""
+        ...
+
     def fetch(self, request: FetchRequest) -> Fetched:
         """The source, whole.
 
-        Raises SourceNotFound, SourceTooLarge, OriginFailed, OriginTimeout; nothing else.
+        Raises SourceNotFound, SourceTooLarge, OriginFailed, OriginTimeout; nothing else, for what
+        `check` passes.
         """
         ...
 

@@ -34,6 +34,9 @@ class Folder:
     def __repr__(self) -> str:
         return f"Folder({self.path!r})"
 
+    def check(self, path: str) -> None:
+        """Whatever is asked for may be there."""
+
     def fetch(self, request: FetchRequest) -> Fetched:
         try:
             descriptor = self._locate(request.path)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from thumbproxy.errors import OriginFailed
+from thumbproxy.hosts import PORTS, AllowedHosts, Server
 from thumbproxy.limits import Deadline
 from thumbproxy.origins.addresses import AllowedNetworks
 
@@ -19,16 +20,37 @@ Answer = tuple[socket.AddressFamily, Any]
 class Guard:
     """Decides where connections may go, and makes them.
 
-    trusted   (host, port) pairs that the configuration names: they may have any address
-    networks  for all others, who are only known from redirects
+    trusted   servers that the configuration names: they may have any address
+    networks  the addresses that all others may have
+    ports     the ports that others may have, who are only known from redirects
+    hosts     the only others that there may be, on whatever port they are named with; None: any
     """
 
-    def __init__(self, trusted: Iterable[tuple[str, int]], networks: AllowedNetworks) -> None:
-        self._trusted = frozenset((_plain(host), port) for host, port in trusted)
+    def __init__(
+        self,
+        trusted: Iterable[Server],
+        networks: AllowedNetworks,
+        *,
+        ports: Iterable[int] = tuple(PORTS.values()),
+        hosts: AllowedHosts | None = None,
+    ) -> None:
+        self._trusted = frozenset((_plain(server.host), server.port) for server in trusted)
         self._networks = networks
+        self._ports = frozenset(ports)
+        self._hosts = hosts
 
-    def trusts(self, host: str, port: int) -> bool:
-        return (_plain(host), port) in self._trusted
+    def trusts(self, server: Server) -> bool:
+        return (_plain(server.host), server.port) in self._trusted
+
+    def admit(self, server: Server) -> None:
+        """Raise OriginFailed for who is not to be asked, before its name is even resolved."""
+        if self.trusts(server):
+            return
+        if self._hosts is not None:
+            if server not in self._hosts:
+                raise OriginFailed(log=f"redirect to {server.url}, which is not among the hosts")
+        elif server.port not in self._ports:
+            raise OriginFailed(log=f"redirect to {server.url}, whose port is not allowed")
 
     def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
         """A connected TCP socket. Raises OriginFailed for a forbidden address, OSError.
@@ -37,7 +59,7 @@ class Guard:
         connected to: a second look-up could have another answer.
         """
         answers = resolve(host, port, deadline)
-        if not self.trusts(host, port):
+        if (_plain(host), port) not in self._trusted:
             self._check(host, answers)
         error: OSError = TimeoutError("no time left to connect")
         for tried, (family, address) in enumerate(answers):
@@ -53,7 +75,7 @@ class Guard:
         for _, address in answers:
             text = str(address[0])
             if text not in self._networks:
-                raise OriginFailed(log=f"redirect to {host}, whose address {text} is not allowed")
+                raise OriginFailed(log=f"{host} has the address {text}, which is not allowed")
 
 
 def _plain(host: str) -> str:

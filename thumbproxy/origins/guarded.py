@@ -48,6 +48,8 @@ class _TimedReader(io.RawIOBase):
 
 
 class TimedResponse(FinalResponse):
+    folds = False
+
     def __init__(self, sock: socket.socket, *args: Any, deadline: Deadline, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()

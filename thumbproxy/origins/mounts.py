@@ -32,8 +32,16 @@ class Mounts:
         self._prefixed = tuple(sorted(origins.items(), key=lambda item: -len(item[0])))
 
     def resolve(self, source: str) -> tuple[Origin, str] | None:
-        """The origin of a source and the path below its mount; None when no mount has it."""
-        for prefix, origin in self._prefixed:
+        """The origin of a source and the path below its mount; None when no mount has it.
+
+        Raises BadSource for what that origin refuses, before anything is looked up for it.
+        """
+        origin, path = self._default, source
+        for prefix, candidate in self._prefixed:
             if source.startswith(prefix):
-                return origin, source[len(prefix) :]
-        return None if self._default is None else (self._default, source)
+                origin, path = candidate, source[len(prefix) :]
+                break
+        if origin is None:
+            return None
+        origin.check(path)
+        return origin, path

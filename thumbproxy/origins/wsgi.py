@@ -55,6 +55,9 @@ class WsgiOrigin:
     def __repr__(self) -> str:
         return f"WsgiOrigin({self._app!r})"
 
+    def check(self, path: str) -> None:
+        """Whatever is asked for may be there."""
+
     def fetch(self, request: FetchRequest) -> Fetched:
         server = self._server(request.client)
 

@@ -27,6 +27,9 @@ _SHOWN = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 # Huffman-coded and not progressive. Of an arithmetic-coded one that ends early, the decoder makes
 # a whole picture without a word: zeros are as good as any data to it.
 _SEQUENTIAL = {0xC0, 0xC1}
+# A few bits can stand for many arithmetic decisions: a scan takes six times as long as one of
+# Huffman's. jpegtran writes 10 of them.
+_ARITHMETIC, _MOST_ARITHMETIC_SCANS = {0xC9, 0xCA}, 16
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # The tables, the frame, and what says how its channels are coded (JFIF and Adobe).
 _NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
@@ -38,7 +41,7 @@ def read_jpeg(source: bytes) -> Header:
     blocks: list[bytes] = []
     xmp = b""
     profile: dict[int, bytes] = {}
-    one_scan, scan, told = False, len(source), 0
+    one_scan, scan, told, most_scans = False, len(source), 0, MOST_SCANS
     for marker, start, end in _segments(source):
         if marker == 0xE1 and source.startswith(b"Exif\0\0", start):
             blocks.append(source[start + 6 : end])
@@ -51,11 +54,13 @@ def read_jpeg(source: bytes) -> Header:
             precision, height, width, channels = struct.unpack_from(">BHHB", source, start)
             _refuse_rare(marker, precision, channels)
             one_scan = marker in _SEQUENTIAL
+            if marker in _ARITHMETIC:
+                most_scans = _MOST_ARITHMETIC_SCANS
         elif marker == _START_OF_SCAN:
             one_scan &= source[start] == channels
             scan = end
     if not one_scan:
-        _refuse_many_scans(source, scan)
+        _refuse_many_scans(source, scan, most_scans)
     turned = upright(blocks, xmp)
     icc = _whole(profile, told)
     return Header(
@@ -81,18 +86,18 @@ def _refuse_rare(marker: int, precision: int, channels: int) -> None:
         raise UnsupportedImage(f"The source image is a JPEG of {channels} channels.")
 
 
-def _refuse_many_scans(source: bytes, start: int) -> None:
+def _refuse_many_scans(source: bytes, start: int, most: int) -> None:
     """`start` is where the data of the first scan begins."""
     # Inside a scan an 0xFF is always stuffed, so that this finds all starts of scans at the speed
     # of a search. It also finds what looks like one in previews and videos after the picture, so
     # that only a file with many is walked through.
-    if source.count(b"\xff\xda", start) < MOST_SCANS:
+    if source.count(b"\xff\xda", start) < most:
         return
     scans = 1
     for marker, _, _ in _segments(source, start, through_scans=True):
         scans += marker == _START_OF_SCAN
-        if scans > MOST_SCANS:
-            raise BrokenImage(f"The source image has more than {MOST_SCANS} scans.")
+        if scans > most:
+            raise BrokenImage(f"The source image has more than {most} scans.")
 
 
 def _segments(

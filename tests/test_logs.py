@@ -1,0 +1,240 @@
+"""The log: a line is a line, whoever asked for what; and nobody waits for it to be read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from origin import jpeg
+
+from thumbproxy import Thumbnails
+from thumbproxy.access import AccessLog, escaped
+from thumbproxy.logs import JsonLines, TextLines, Writer
+
+THUMBS = Thumbnails([servers.KEY])
+HIT = THUMBS.url("cat.jpg", width=60, format="jpg", version="v1")
+SECRET = "a-token-that-only-the-tests-use"
+ALWAYS = {"time", "level", "logger", "message", "pid"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(jpeg(640, 480))
+    return tmp_path
+
+
+@contextmanager
+def serving(place: Path, format: str, log: Path | None = None) -> Iterator[servers.Server]:
+    arguments = ("--origin", str(place / "photos"), "--cache-dir", str(place / "cache"))
+    environ = {
+        "THUMBPROXY_LOG_FORMAT": format,
+        "THUMBPROXY_ACCESS_LOG": "true",
+        "THUMBPROXY_PURGE_TOKEN": SECRET,
+        "THUMBPROXY_WORKERS": "1",
+    }
+    with servers.thumbproxy(*arguments, log=log or place / "log", **environ) as server:
+        yield server
+
+
+def ask_all(server: servers.Server) -> None:
+    """A miss, a hit, a HEAD, and what is refused, not there, or not ours: seven requests."""
+    for method in ("GET", "GET", "HEAD"):
+        server.ask(f"{HIT}?word={SECRET}", {"X-Request-ID": "a.b-1", "Cookie": SECRET}, method)
+    server.ask(HIT.replace("w_60", "w_61"))
+    server.ask(THUMBS.url("dog.jpg", width=60))
+    server.ask(HIT, {"Authorization": f"Bearer {SECRET}"}, "POST")
+    server.ask("/elsewhere")
+
+
+EXPECTED = [
+    ("GET", HIT, 200, "miss", None),
+    ("GET", HIT, 200, "hit_disk", None),
+    ("HEAD", HIT, 200, "hit_disk", None),
+    ("GET", HIT.replace("w_60", "w_61"), 403, "refused", "bad-signature"),
+    ("GET", THUMBS.url("dog.jpg", width=60), 404, "failed", "source-not-found"),
+    ("POST", HIT, 405, "refused", "method-not-allowed"),
+    ("GET", "/elsewhere", 404, None, None),
+]
+
+
+def test_in_json_each_line_is_an_object_and_each_request_has_one(place: Path) -> None:
+    with serving(place, "json") as server:
+        ask_all(server)
+        server.ask("/healthz")
+    text = (place / "log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(lines_fields >= ALWAYS for lines_fields in map(set, lines))
+    assert {line["logger"] for line in lines} >= {"gunicorn.error", "thumbproxy.access"}
+    told = [line for line in lines if line["logger"] == "thumbproxy.access"]
+    seen = [(t["method"], t["path"], t["status"], t.get("result"), t.get("reason")) for t in told]
+    assert seen == EXPECTED
+    assert told[0]["id"] == "a.b-1"
+    assert told[0]["client"] == "127.0.0.1"
+    assert told[0]["bytes"] > 100
+    assert 0 < told[0]["render"] < told[0]["seconds"]
+    assert SECRET not in text
+    assert servers.KEY not in text
+
+
+def test_in_text_each_request_has_one_line(place: Path) -> None:
+    with serving(place, "text") as server:
+        ask_all(server)
+    text = (place / "log").read_text()
+    for method, path, status, result, reason in EXPECTED:
+        wanted = [f"{method} {path} {status}"]
+        wanted += [f"result={result}"] if result else []
+        wanted += [f"reason={reason}"] if reason else []
+        assert [line for line in text.splitlines() if all(part in line for part in wanted)]
+    assert sum(" seconds=" in line for line in text.splitlines()) == len(EXPECTED)
+    assert SECRET not in text
+
+
+FORGERIES = ["/thumb/a%0A[2026-01-01]%20forged", "/thumb/%0D%0Aforged", "/thumb/%1b[2Jforged",
+             "/forged%FF%FE", "/thumb/%E2%80%A8forged", "/%00forged", "/%22forged%22:",
+             "/thumb/" + "forged" * 500]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_no_client_forges_a_line(place: Path, format: str) -> None:
+    headers = {"User-Agent": "forged\tby \xff\x85me", "X-Request-ID": 'forged" \xa0 {'}
+    with serving(place, format) as server:
+        for path in FORGERIES:
+            server.ask(path, headers)
+    log = (place / "log").read_bytes()
+    assert log.isascii()
+    lines = [line for line in log.splitlines() if b"forged" in line]
+    assert len(lines) == len(FORGERIES)
+    for line in lines:
+        assert line.decode().isprintable()
+        assert b" 404" in line
+        if format == "json":
+            assert "id" not in json.loads(line)
+
+
+def test_a_log_that_nobody_reads_keeps_nobody_waiting(place: Path) -> None:
+    """A full pipe; then one that is closed."""
+    reading, writing = os.pipe()
+    with serving(place, "text", Path(f"/proc/self/fd/{writing}")) as server:
+        os.close(writing)
+        connection = HTTPConnection(servers.HOST, server.port, timeout=5)
+        try:
+            ask_often(connection, 150)
+            os.close(reading)
+            ask_often(connection, 20)
+        finally:
+            connection.close()
+
+
+def ask_often(connection: HTTPConnection, times: int) -> None:
+    path = f"/thumb/{'x' * 2000}"  # a pipe has 64 KiB
+    for _ in range(times):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 404
+        response.read()
+
+
+def test_a_log_on_a_full_disk_costs_lines_alone(place: Path) -> None:
+    with serving(place, "json", Path("/dev/full")) as server:
+        assert server.ask(HIT).status == 200
+        ask_all(server)
+        assert server.ask(HIT).status == 200
+
+
+def test_what_is_dropped_is_counted() -> None:
+    reading, writing = os.pipe()
+    writer = Writer(writing)
+    writer.setFormatter(TextLines())
+    lines = 12_000
+    for number in range(lines):
+        writer.handle(record("x" * 100 + str(number)))
+    received = b""
+    deadline = time.monotonic() + 10
+    while b"were dropped" not in received:
+        assert time.monotonic() < deadline
+        received += os.read(reading, 1 << 20)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    told = received.decode().splitlines()
+    (dropped,) = [int(line.split()[-11]) for line in told if "were dropped" in line]
+    assert len(told) - 1 + dropped == lines
+
+
+def test_a_forked_process_writes_its_own_lines_once() -> None:
+    reading, writing = os.pipe()
+    writer = Writer(writing)
+    writer.handle(record("parent"))
+    child = os.fork()
+    if child == 0:
+        writer.handle(record("child"))
+        writer.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    writer.flush()
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert sorted(pipe.read().split()) == [b"child", b"parent"]
+
+
+def record(message: str, **more: Any) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": "here", "levelname": "INFO", "msg": message, "process": 7, **more}
+    )
+
+
+def failure() -> Any:
+    try:
+        raise ValueError("no\nway\x1b[2J")
+    except ValueError:
+        return sys.exc_info()
+
+
+def test_a_traceback_is_one_line_of_json_and_indented_text() -> None:
+    failed = record("it failed", exc_info=failure())
+    line = JsonLines().format(failed)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert "Traceback" in told["exception"]
+    assert told["message"] == "it failed"
+    text = TextLines().format(record("it failed", exc_info=failure()))
+    assert "\x1b" not in text
+    first, *others = text.split("\n")
+    assert first.endswith("it failed")
+    assert others
+    assert all(other.startswith("    ") for other in others)
+
+
+def test_a_wrong_call_of_the_log_fails_nobody() -> None:
+    reading, writing = os.pipe()
+    writer = Writer(writing)
+    writer.handle(record("%d", args=("no number",)))
+    writer.flush()
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert b"could not be written" in pipe.read()
+
+
+def test_what_a_client_sent_is_shown_as_visible_ascii() -> None:
+    assert escaped("a b\r\n\x7f\xe9") == "a%20b%0D%0A%7F%E9"
+    assert len(escaped("x" * 5000)) < 2100
+
+
+def test_an_application_that_fails_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(environ: Any, start_response: Any) -> Any:
+        raise RuntimeError
+
+    caplog.set_level(logging.INFO)
+    with pytest.raises(RuntimeError):
+        AccessLog(failing, json=False)({"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}, print)
+    assert "GET /x 500" in caplog.text

@@ -1,0 +1,83 @@
+"""Questions to memcached servers, which may not answer. pylibmc, with what it takes to trust it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pylibmc
+
+from thumbproxy.caches.breaker import Breaker
+from thumbproxy.metrics import Metrics
+
+T = TypeVar("T")
+# Of all the timeouts of libmemcached this alone holds against a server that has stopped.
+_POLL_TIMEOUT_MS = 50
+_PAUSE_SECONDS = 1.0
+
+
+class Servers:
+    """servers: "host:port", each"""
+
+    def __init__(self, servers: Sequence[str], metrics: Metrics | None = None) -> None:
+        self._servers = list(servers)
+        self.name = f"memcached {', '.join(servers)}"
+        self._breaker = Breaker(self.name, _PAUSE_SECONDS, "memcached", metrics or Metrics())
+        self._local = threading.local()
+
+    def ask(
+        self, question: Callable[[pylibmc.Client], T], otherwise: T, *, urgent: bool = False
+    ) -> T:
+        """The answer, or `otherwise` when memcached fails or, unless it is urgent, has just
+        failed."""
+        if not (self._breaker.admits() or urgent):
+            return otherwise
+        try:
+            answer = question(self._client())
+        except pylibmc.TooBig:
+            # Its largest item is smaller than usual. It has answered, and is well.
+            self._breaker.succeeded()
+            return otherwise
+        except (pylibmc.Error, OSError, ValueError) as error:
+            self._local.client = None  # replies to this question may still come: not to be reused
+            self._breaker.failed(error)
+            return otherwise
+        self._breaker.succeeded()
+        return answer
+
+    def _client(self) -> pylibmc.Client:
+        """This thread's client, made in this process: a forked connection mixes up replies."""
+        local, pid = self._local, os.getpid()
+        if getattr(local, "client", None) is None or local.pid != pid:
+            local.client = _BytesClient(
+                self._servers,
+                behaviors={
+                    "_poll_timeout": _POLL_TIMEOUT_MS,
+                    "connect_timeout": _POLL_TIMEOUT_MS,
+                    "tcp_nodelay": True,
+                    "ketama": True,
+                    "cas": True,
+                },
+            )
+            local.pid = pid
+        client: pylibmc.Client = local.client
+        return client
+
+
+class _BytesClient(pylibmc.Client):  # type: ignore[misc]
+    """Stores bytes as they are. pylibmc would unpickle what the server calls a pickle."""
+
+    def serialize(self, value: bytes) -> tuple[bytes, int]:
+        return value, 0
+
+    def deserialize(self, value: bytes, flags: int) -> bytes:
+        # What has flags is not ours. It is no value, but it is there: `add` would fail for ever.
+        return b"" if flags else value
+
+
+def found(client: pylibmc.Client, key: bytes) -> bytes | None:
+    """A value, or None if there is none. To `get`, one of no bytes is none; but `add` finds it."""
+    value: bytes | None = client.get_multi([key.hex()]).get(key.hex())
+    return value

@@ -1,0 +1,1 @@
+"""What `thumbproxy doctor` looks at, before it hurts."""

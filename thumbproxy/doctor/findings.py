@@ -1,0 +1,41 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Level = Literal["ok", "note", "warning", "critical"]
+LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "critical")
+
+
+class Finding(NamedTuple):
+    """One line of the report.
+
+    level   ok: as it should be; note: good to know; warning: it will hurt one day, or an attacker
+            could make it hurt; critical: not to be served with
+    text    what was found; no secret is ever in it
+    advice  what to do next; "" where nothing is
+    """
+
+    group: str
+    level: Level
+    text: str
+    advice: str = ""
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
+
+
+def size(number: float) -> str:
+    """Bytes in words: 1.5 GiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return (
+                f"{number:.0f} {unit}"
+                if unit == "bytes" or number >= 100
+                else (f"{number:.1f} {unit}")
+            )
+        number /= 1024
+    return f"{number:.1f} TiB"

@@ -1,0 +1,112 @@
+"""What the machine, or its container, gives: memory, open files, shared memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from thumbproxy.doctor.findings import Finding, size
+from thumbproxy.settings import Settings
+
+_GROUP = "machine"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at only
+# Of a process: its listening socket, log, caches, the pipes of render processes.
+_FILES_OF_A_PROCESS, _FILES_OF_A_THREAD, _FILES_OF_A_RENDER = 64, 5, 4
+# What a process counts, at most.
+_COUNTED = 1024 * 1024
+
+
+def machine(settings: Settings, workers: int, root: Path = Path("/")) -> Iterator[Finding]:
+    """settings: as `serve` has them; root: where /proc and /sys are."""
+    yield from _memory(settings, workers, root)
+    yield from _files(settings)
+    yield from _shared(settings, workers)
+
+
+def memory_limit(root: Path) -> int:
+    """Bytes that this process and its like may have: of the machine, or of its control group."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return limits[0]
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2
+            places = [root / "sys/fs/cgroup" / path.lstrip("/"), root / "sys/fs/cgroup"]
+            names = [place / "memory.max" for place in places]
+        elif "memory" in controllers.split(","):
+            names = [root / "sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        else:
+            continue
+        for name in names:
+            try:
+                limits.append(int(name.read_text()))
+            except (OSError, ValueError):  # "max" is none
+                continue
+    return min(limits)
+
+
+def _memory(settings: Settings, workers: int, root: Path) -> Iterator[Finding]:
+    limit = memory_limit(root)
+    renders = settings.renders * workers
+    if settings.isolation != "processes":
+        yield Finding(_GROUP, "ok", f"{size(limit)} of memory, {renders} renders at a time")
+        return
+    if not settings.render_memory:
+        yield Finding(
+            _GROUP, "warning", "render_memory is 0: one hostile picture can take all memory",
+            "set it; 2GiB is the default",
+        )  # fmt: skip
+        return
+    most = renders * settings.render_memory
+    text = f"{size(limit)} of memory; {renders} renders at a time, {size(most)} at the very most"
+    if settings.render_memory > limit:
+        advice = "lower render_memory: the kernel would end processes before it is reached"
+        yield Finding(_GROUP, "warning", text, advice)
+    elif most > limit:
+        advice = "hostile pictures, all at once, could fill it: renders are ended first then"
+        yield Finding(_GROUP, "note", text, advice)
+    else:
+        yield Finding(_GROUP, "ok", text)
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    needed = (
+        _FILES_OF_A_PROCESS
+        + settings.threads * _FILES_OF_A_THREAD
+        + settings.renders * _FILES_OF_A_RENDER
+    )
+    if limit == resource.RLIM_INFINITY or limit >= 2 * needed:
+        yield Finding(_GROUP, "ok", f"{limit} open files for each process")
+        return
+    yield Finding(
+        _GROUP,
+        "critical" if limit < needed else "warning",
+        f"{limit} open files for each process; {settings.threads} threads can need {needed}, and "
+        "idle connections more",
+        f"ulimit -n {4096 if needed < 2048 else 2 * needed}, or LimitNOFILE= of systemd",
+    )
+
+
+def _shared(settings: Settings, workers: int) -> Iterator[Finding]:
+    if not _MEMORY.is_dir():
+        yield Finding(
+            _GROUP, "note", f"there is no {_MEMORY}: a disk that stalls can end a worker",
+            "mount a tmpfs there",
+        )  # fmt: skip
+        return
+    system = os.statvfs(_MEMORY)
+    free, needed = system.f_bavail * system.f_frsize, _COUNTED * (workers + 1)
+    text = f"{size(free)} free in {_MEMORY}"
+    if settings.metrics_token and free < needed:
+        yield Finding(
+            _GROUP, "critical",
+            f"{text}, where processes count together: {size(needed)} are needed",
+            "make room there; for Docker, --shm-size",
+        )  # fmt: skip
+    else:
+        yield Finding(_GROUP, "ok", text)

@@ -1,0 +1,31 @@
+"""Findings as lines for people, and as facts for programs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from thumbproxy.doctor.findings import LEVELS, Finding, worst
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def lines(findings: Sequence[Finding]) -> Iterator[str]:
+    width = max(map(len, LEVELS))
+    for group, found in groupby(findings, lambda finding: finding.group):
+        yield group
+        for finding in found:
+            # What a server says of itself must not steer the terminal.
+            yield f"  {finding.level:<{width}}  {_CONTROL.sub('?', finding.text)}"
+            if finding.advice:
+                yield f"  {'':<{width}}  → {_CONTROL.sub('?', finding.advice)}"
+    counts = Counter(finding.level for finding in findings)
+    told = [f"{counts[level]} {level}" for level in reversed(LEVELS) if counts[level]]
+    yield f"in all: {', '.join(told)}"
+
+
+def facts(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {"worst": worst(findings), "findings": [finding._asdict() for finding in findings]}

@@ -1,0 +1,66 @@
+"""Sources that are absolute URLs, of hosts that the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from thumbproxy.errors import BadSource
+from thumbproxy.hosts import AllowedHosts, remote_server
+from thumbproxy.origins.addresses import AllowedNetworks
+from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.client import Client
+from thumbproxy.origins.exchange import fetch_by
+from thumbproxy.origins.guard import Guard
+from thumbproxy.origins.targets import request_target
+
+
+class RemoteOrigin:
+    """The sources of several servers: "https/images.example.com/a/b.jpg" is what
+    https://images.example.com/a/b.jpg gives.
+
+    hosts           "images.example.com" (https), "*.cdn.example.net" (all below it), or with scheme
+                    and port, "http://legacy.example.org:8080"; redirects lead to these only
+    allow_networks  non-global networks ("10.1.0.0/16") that they may be in
+    ca_file         PEM file of the authorities that are trusted; default: those of certifi
+    Raises ValueError for a host or a network that cannot be used, and if there is no host.
+    """
+
+    local = False
+    personal = False
+
+    def __init__(
+        self,
+        hosts: Iterable[str],
+        *,
+        immutable: bool = False,
+        allow_networks: tuple[str, ...] = (),
+        ca_file: str | None = None,
+    ) -> None:
+        names = tuple(hosts)
+        if not names:
+            raise ValueError("a remote origin without hosts has no sources")
+        self.immutable = immutable
+        self._names = names
+        self._hosts = AllowedHosts(names)
+        guard = Guard((), AllowedNetworks(tuple(allow_networks)), hosts=self._hosts)
+        self._client = Client(guard, ca_file=ca_file)
+
+    def __repr__(self) -> str:
+        return f"RemoteOrigin({list(self._names)!r})"
+
+    def check(self, path: str) -> None:
+        """Raise BadSource for a source of no host, or of one that is not named."""
+        server, _ = remote_server(path)
+        if server not in self._hosts:
+            raise BadSource(
+                f"{server.url} is none of the servers that `hosts` of this origin, in the setting "
+                "`origins`, allows."
+            )
+
+    def fetch(self, request: FetchRequest) -> Fetched:
+        self.check(request.path)
+        server, path = remote_server(request.path)
+        return fetch_by(self._client.ask, f"{server.url}/{request_target(path)}", request)
+
+    def fingerprint(self, path: str) -> str | None:
+        return None

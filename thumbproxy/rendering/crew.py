@@ -1,0 +1,217 @@
+"""The render processes of one process: who is idle, who works, and who comes after whom."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from thumbproxy.errors import EngineFailed
+from thumbproxy.limits import Deadline
+from thumbproxy.metrics import Ended, Metrics
+from thumbproxy.rendering.child import Plan
+from thumbproxy.rendering.messages import Garbled
+from thumbproxy.rendering.process import Gone, RenderProcess
+from thumbproxy.rendering.starter import Starter
+
+log = logging.getLogger(__name__)
+
+# Seconds that a process may take until it is ready: the first one has all modules to wait for.
+_TO_BEGIN = 30.0
+# Seconds for one that has hung up to end as well, and for the fork server to tell how it ended.
+_TO_END = 0.5
+# How many processes may turn out to be dead before one is given up on.
+_ATTEMPTS = 3
+
+
+class Crew:
+    """`size` render processes, kept up to that number by a thread in the background.
+
+    jobs      tasks after which a process is replaced
+    resident  bytes of memory with which it is
+    """
+
+    def __init__(
+        self, plan: Plan, size: int, metrics: Metrics, *, jobs: int, resident: int
+    ) -> None:
+        self.starter = Starter(plan)
+        self.sandbox: dict[str, str] = {}
+        self._size = size
+        self._metrics = metrics
+        self._jobs = jobs
+        self._resident = resident
+        self._lock = threading.Lock()
+        self._idle: list[RenderProcess] = []
+        self._busy: set[RenderProcess] = set()
+        self._filling: threading.Thread | None = None
+        self._closed = False
+
+    def take(self, deadline: Deadline, *, fresh: bool = False) -> RenderProcess:
+        """A process that is ready for work; `fresh`: one that has done none yet.
+
+        Raises EngineFailed when there is none by the deadline.
+        """
+        for _ in range(_ATTEMPTS):
+            process = self._from_idle(fresh) or self.starter.fork(deadline)
+            with self._lock:
+                self._busy.add(process)
+            try:
+                self._welcome(process, deadline)
+            except (Gone, Garbled) as error:
+                self.dismiss(process, "crashed", f"before its first task: {error!r}")
+            except TimeoutError:
+                # It may be there in a moment, for the next who asks.
+                self._put_back(process)
+                raise EngineFailed(log="no render process was ready in time") from None
+            except BaseException:
+                self._forget(process)
+                raise
+            else:
+                return process
+        raise EngineFailed(log="render processes end before they have done anything")
+
+    def give_back(self, process: RenderProcess) -> None:
+        """After a task that has not harmed it."""
+        if process.done >= self._jobs:
+            self.dismiss(process, "recycled")
+        elif process.resident > self._resident:
+            self.dismiss(process, "recycled", f"it has {process.resident >> 20} MiB", logging.DEBUG)
+        else:
+            self._put_back(process)
+
+    def dismiss(
+        self, process: RenderProcess, how: Ended, why: str = "", level: int = logging.WARNING
+    ) -> None:
+        """Kill a process, and have it replaced."""
+        process.kill()
+        self._forget(process)
+        self._metrics.render_process_ended(how)
+        if why:
+            log.log(level, "render process %d: %s: %s", process.pid, how, why)
+        self.fill()
+
+    def fill(self) -> None:
+        """See to it, in the background, that there are as many as there should be."""
+        with self._lock:
+            self._bury()
+            if self._closed or self._filling is not None or self._complete:
+                return
+            self._filling = threading.Thread(target=self._fill, name="render-fill", daemon=True)
+            # Under the lock, so that who closes finds a thread that can be waited for.
+            self._filling.start()
+
+    def how_ended(self, process: RenderProcess) -> int | None:
+        """The exit status of a process that has hung up, or minus the signal that ended it; 0 if
+        it goes on, None if the fork server has ended too, and with it all processes."""
+        if not process.ends(_TO_END):
+            return 0
+        status = self.starter.how_ended(process.pid, Deadline(_TO_END))
+        if status is None:
+            with self._lock:  # they may not know it yet
+                idle, self._idle = self._idle, []
+            for each in idle:
+                each.close()
+        return status
+
+    @property
+    def ready(self) -> int:
+        with self._lock:
+            alive = sum(process.alive for process in self._idle)
+            return min(self._size, alive + len(self._busy))
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            filling = self._filling
+        self.starter.close()  # which kills them all
+        if filling is not None:
+            filling.join()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.close()
+
+    def abandon(self) -> None:
+        """Forget all of it, in a child of the process whose it is. No other thread is here."""
+        self._closed = True
+        self.starter.abandon()
+        for process in (*self._idle, *self._busy):
+            process.close()
+
+    def _from_idle(self, fresh: bool) -> RenderProcess | None:
+        """The one that worked last: its memory is in the processor's cache, and it alone grows."""
+        while True:
+            with self._lock:
+                places = range(len(self._idle) - 1, -1, -1)
+                place = next((i for i in places if not (fresh and self._idle[i].done)), None)
+                if place is None:
+                    return None
+                process = self._idle.pop(place)
+            if process.alive:
+                return process
+            self.dismiss(process, "crashed", "it was gone when it was needed")
+
+    def _welcome(self, process: RenderProcess, deadline: Deadline) -> None:
+        if process.sandbox is not None:
+            return
+        sandbox = process.greeted(deadline)
+        with self._lock:
+            first, self.sandbox = not self.sandbox, sandbox
+        if first:
+            for name, words in sandbox.items():
+                if words.startswith("none"):
+                    log.warning("renders are without %s: %s", name, words.removeprefix("none: "))
+
+    def _put_back(self, process: RenderProcess) -> None:
+        with self._lock:
+            self._busy.discard(process)
+            keep = not self._closed and not self._complete
+            if keep:
+                # What has never worked comes last, so that it is there for who needs such a one.
+                self._idle.insert(len(self._idle) if process.done else 0, process)
+        if not keep:
+            process.close()
+
+    def _forget(self, process: RenderProcess) -> None:
+        with self._lock:
+            self._busy.discard(process)
+        process.close()
+
+    def _bury(self) -> None:
+        """Forget those who have ended while they were idle."""
+        for process in [each for each in self._idle if not each.alive]:
+            self._idle.remove(process)
+            self._metrics.render_process_ended("crashed")
+            log.warning("render process %d: crashed: while it was idle", process.pid)
+            process.close()
+
+    @property
+    def _complete(self) -> bool:
+        return len(self._idle) + len(self._busy) >= self._size
+
+    def _fill(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or self._complete:
+                    self._filling = None
+                    return
+            if not self._one_more():
+                with self._lock:
+                    self._filling = None
+                return
+
+    def _one_more(self) -> bool:
+        """Another process among the idle, if it can be had."""
+        deadline = Deadline(_TO_BEGIN)
+        try:
+            process = self.starter.fork(deadline)
+        except EngineFailed:
+            return False
+        try:
+            self._welcome(process, deadline)
+        except (Gone, Garbled, TimeoutError) as error:
+            log.warning("render process %d is not ready: %r", process.pid, error)
+            process.kill()
+            process.close()
+            return False
+        self._put_back(process)
+        return True

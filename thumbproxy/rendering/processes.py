@@ -1,0 +1,166 @@
+"""Renders in processes of their own, so that a picture can harm nothing but itself."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import weakref
+from collections.abc import Callable
+
+from thumbproxy.errors import DecoderFailed, RenderTooSlow, ThumbproxyError
+from thumbproxy.imaging.base import Engine
+from thumbproxy.limits import Deadline, Limits
+from thumbproxy.media import Encoded
+from thumbproxy.metrics import Metrics
+from thumbproxy.rendering.base import Task, Workshop
+from thumbproxy.rendering.child import Plan
+from thumbproxy.rendering.crew import Crew
+from thumbproxy.rendering.messages import Garbled
+from thumbproxy.rendering.process import Gone
+
+_MIB = 1024 * 1024
+
+
+class Processes:
+    """Implements rendering.base.Runner: each task in one of `size` processes of this process.
+
+    engine    what they work with; can be pickled
+    limits    that the engine works by: what comes back is held against them
+    memory    most address space of a process, bytes; 0: no bound
+    nice      how much others go first; renders must not keep hits waiting
+    jobs      tasks after which a process is replaced
+    resident  bytes of memory with which it is
+
+    A process that crashes, hangs or talks nonsense is killed and replaced. If others had used it
+    before, that may have been their doing: the task is done once more, in a new one.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        size: int,
+        *,
+        metrics: Metrics | None = None,
+        memory: int = 2048 * _MIB,
+        nice: int = 10,
+        jobs: int = 1000,
+        resident: int = 256 * _MIB,
+    ) -> None:
+        self.size = size
+        self._limits = limits
+        self._plan = Plan(pickle.dumps(engine), memory, nice)
+        self._metrics = metrics or Metrics()
+        self._jobs = jobs
+        self._resident = resident
+        self._lock = threading.Lock()
+        self._crews: list[Crew] = []  # one, or none yet
+        weakref.finalize(self, _close, self._crews)
+        _runners.add(self)
+
+    def start(self) -> None:
+        self._crew().fill()
+
+    def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
+        try:
+            crew = self._crew()
+            try:
+                return self._make(crew, task, deadline, fresh=False)
+            except _OnceMore:
+                return self._make(crew, task, deadline, fresh=True)
+        finally:
+            ended()
+
+    def workshop(self) -> Workshop:
+        crews = list(self._crews)
+        if not crews:
+            return Workshop("processes", self.size, 0, {})
+        return Workshop("processes", self.size, crews[0].ready, crews[0].sandbox)
+
+    def close(self) -> None:
+        with self._lock:
+            _close(self._crews)
+
+    def forked(self) -> None:
+        """In a child: what there is belongs to the parent."""
+        self._lock = threading.Lock()
+        for crew in self._crews:
+            crew.abandon()
+        self._crews.clear()
+
+    def _crew(self) -> Crew:
+        with self._lock:
+            if not self._crews:
+                self._crews.append(
+                    Crew(
+                        self._plan,
+                        self.size,
+                        self._metrics,
+                        jobs=self._jobs,
+                        resident=self._resident,
+                    )
+                )
+            return self._crews[0]
+
+    def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
+        process = crew.take(deadline, fresh=fresh)
+        used = process.done > 0
+        try:
+            pictures = process.make(task, self._limits, deadline)
+        except TimeoutError:
+            crew.dismiss(process, "killed", "its render went on after the deadline")
+            raise RenderTooSlow(log="the render went on after its deadline") from None
+        except Garbled as error:
+            crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
+            why, again = f"a render process sent nonsense: {error}", used
+        except Gone:
+            status = crew.how_ended(process)
+            why = f"its render process {_told(status)}"
+            crew.dismiss(process, "crashed", _told(status))
+            # SIGKILL is an operator's, or the kernel's, who is short of memory.
+            again = used or status is None or status == -signal.SIGKILL
+        except ThumbproxyError:
+            crew.give_back(process)
+            raise
+        except BaseException:
+            crew.dismiss(process, "killed", "its render was given up")
+            raise
+        else:
+            crew.give_back(process)
+            return pictures
+        if again and not fresh and not deadline.passed:
+            raise _OnceMore
+        raise DecoderFailed(log=why)
+
+
+class _OnceMore(Exception):
+    """The picture may not be at fault."""
+
+
+def _told(status: int | None) -> str:
+    if status is None:
+        return "ended, and so did the fork server"
+    if status >= 0:
+        return f"hung up (exit status {status})"
+    try:
+        return f"ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended by signal {-status}"
+
+
+def _close(crews: list[Crew]) -> None:
+    while crews:
+        crews.pop().close()
+
+
+_runners: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for runner in list(_runners):
+        runner.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

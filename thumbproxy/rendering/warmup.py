@@ -1,0 +1,76 @@
+"""Has an engine load all that it may ever need, before it loses sight of files.
+
+Pillow loads its plugins, numpy its parts, and Python its encodings when they are first used.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import importlib
+import io
+
+import numpy as np
+from PIL import Image
+
+from thumbproxy.errors import ThumbproxyError
+from thumbproxy.imaging.base import Engine
+from thumbproxy.media import Format
+from thumbproxy.options import Options
+
+_MODULES = (
+    "numpy.fft", "numpy.linalg", "numpy.random", "PIL.ExifTags", "PIL.ImageChops", "PIL.ImageCms",
+    "PIL.ImageColor", "PIL.ImageFile", "PIL.ImageFilter", "PIL.ImageMath", "PIL.ImageMode",
+    "PIL.ImageOps", "PIL.ImagePalette", "PIL.ImageSequence", "PIL.TiffImagePlugin",
+)  # fmt: skip
+_ENCODINGS = ("ascii", "latin-1", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be",
+              "utf-32", "cp1252", "cp437", "unicode_escape", "idna")  # fmt: skip
+_EVERYTHING = Options.read(
+    "trim_5,w_20,h_10,fit_cover,g_smart,rot_90,flip_h,bg_336699,blur_1,sharp_1,bright_5,"
+    "contrast_5,sat_5,round_max"
+)
+
+
+def warm_up(engine: Engine) -> None:
+    """Make a few small pictures of several kinds, from several kinds."""
+    for name in _MODULES:
+        with contextlib.suppress(ImportError):  # a Pillow built without it
+            importlib.import_module(name)
+    for encoding in _ENCODINGS:
+        codecs.lookup(encoding)
+    Image.init()
+    sources = _sources()
+    # What it writes, it reads as well.
+    sources += [body for format in Format if (body := _made(engine, sources[0], format))]
+    for source in sources:
+        for format in Format:
+            _made(engine, source, format)
+
+
+def _made(engine: Engine, source: bytes, format: Format) -> bytes:
+    """Empty where the engine cannot."""
+    with contextlib.suppress(ThumbproxyError):
+        engine.render(source, Options(width=12, max_bytes=200), format, fallback=Format.JPEG)
+        return engine.render(source, _EVERYTHING, format).body
+    return b""
+
+
+def _sources() -> list[bytes]:
+    shades = np.arange(40 * 30 * 4, dtype=np.uint32).reshape(30, 40, 4).astype(np.uint8)
+    clear = Image.fromarray(shades, "RGBA")
+    plain = clear.convert("RGB")
+    frames = [plain, plain.rotate(90)]
+    made = [_saved(clear, "PNG"), _saved(plain, "JPEG"), _saved(plain.convert("CMYK"), "JPEG")]
+    made.append(_saved(plain.convert("L"), "JPEG", progressive=True))
+    made.append(_saved(plain.convert("P"), "PNG"))
+    for format in ("GIF", "PNG", "WEBP"):
+        more = {"save_all": True, "append_images": frames[1:], "duration": 50}
+        made.append(_saved(frames[0], format, **more))
+    return [body for body in made if body]
+
+
+def _saved(image: Image.Image, format: str, **parameters: object) -> bytes:
+    buffer = io.BytesIO()
+    with contextlib.suppress(KeyError, OSError):  # a Pillow built without it
+        image.save(buffer, format, **parameters)
+    return buffer.getvalue()

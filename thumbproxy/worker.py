@@ -1,0 +1,256 @@
+"""gunicorn's worker with threads, made patient: slow clients wait outside of its threads."""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
+from thumbproxy.clients import LONGEST_HEAD, Connection, Wait
+
+# Bytes that a client may still send after its last reply.
+_PARTING_BYTES = 64 * 1024
+# What `accept` fails with while there are too many files or too little memory.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_Step = Callable[[Connection], None]
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """Serves plain HTTP/1.1; with TLS or HTTP/2 of its own it is gunicorn's worker.
+
+    Connections come here, to the main thread, whenever they wait for a client; a thread has one
+    from the end of a request's head until its reply is made.
+
+    Seconds that a client has, until it is hung up on:
+    head     for a request's head, from its first byte, or from the connection
+    reply    to take something of a reply that waits for it
+    parting  to hang up after its last reply
+    """
+
+    head_seconds = 10.0
+    reply_seconds = 30.0
+    parting_seconds = 2.0
+    wsgi: Callable[..., Iterable[bytes]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._plain = not self.cfg.is_ssl and self.cfg.http_protocols == ["h1"]
+        self._wait = Wait(max(1, self.cfg.threads // 2))
+        # Connections whose reply is being sent, or that are being closed.
+        self._leaving: set[Connection] = set()
+        self._swept = 0.0
+        self._current = threading.local()
+
+    def init_process(self) -> None:
+        # Until gunicorn has its own handler, the signal to stop would be lost, and the master would
+        # wait for us in vain.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "alive", False))
+        super().init_process()
+
+    # -- requests come ---------------------------------------------------------------------
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            if self._plain:
+                self._welcome(listener)
+            else:
+                super().accept(listener)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self.log.warning("no connection can be accepted for now: %s", error.strerror)
+            time.sleep(0.05)  # it would be tried again at once
+
+    def _welcome(self, listener: socket.socket) -> bool:
+        """Accept a connection; whether there was one."""
+        try:
+            accepted, client = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        self.nr_conns += 1
+        conn = Connection(self.cfg, accepted, (client, listener.getsockname()), self._wait)
+        if not conn.read():
+            self._close(conn)
+        elif conn.ready:
+            self.enqueue_req(conn)
+        else:
+            self._await(conn, self.pending_conns, self.head_seconds)
+        return True
+
+    def _await(self, conn: Connection, queue: deque[Connection], seconds: float) -> None:
+        """Until a request comes. Those in a queue all wait for the same time, in its order."""
+        conn.timeout = time.monotonic() + seconds
+        conn.queue = queue
+        queue.append(conn)
+        if not conn.watched:
+            conn.watched = True
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+
+    def _unwatch(self, conn: Connection) -> None:
+        if conn.watched:
+            conn.watched = False
+            self.poller.unregister(conn.sock)
+
+    def _read(self, conn: Connection, _: socket.socket) -> None:
+        if conn.queue is None:
+            # A thread has it. Most clients say nothing until they have its reply, so it was
+            # watched on, which costs less than to take it out and to put it back.
+            self._unwatch(conn)
+            return
+        alive = conn.read()
+        if alive and not conn.ready:
+            if conn.queue is self.keepalived_conns:  # its head has begun
+                conn.queue.remove(conn)
+                self._await(conn, self.pending_conns, self.head_seconds)
+            return
+        conn.queue.remove(conn)
+        conn.queue = None
+        if alive:
+            self.enqueue_req(conn)
+        else:
+            self._close(conn)
+
+    # -- threads answer them -----------------------------------------------------------------
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        app = self.wsgi
+
+        def patient(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if self._plain:  # it is a method of gunicorn's reply
+                out = start_response.__self__.sock = self._current.conn.out
+                out.begin()
+            return app(environ, start_response)
+
+        self.wsgi = patient
+
+    def handle(self, conn: Any) -> Any:
+        if self._plain:
+            if len(conn.head) > LONGEST_HEAD:
+                self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders("too long"))
+                return False
+            conn.init()
+            self._current.conn = conn
+        stays = super().handle(conn)
+        if self._plain:
+            conn.out.end()
+        return stays
+
+    # -- replies go --------------------------------------------------------------------------
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """gunicorn's hook, in the main thread: a thread is done with a connection."""
+        if not self._plain:
+            super().finish_request(conn, fs)
+            return
+        conn.stays = not fs.cancelled() and fs.exception() is None and bool(fs.result())
+        try:
+            if conn.out:
+                self._leave(conn, selectors.EVENT_WRITE, self._push, self.reply_seconds)
+            else:
+                self._sent(conn)
+        except (OSError, ValueError):  # the latter if gunicorn has closed it
+            self._close(conn)
+
+    def _leave(self, conn: Connection, event: int, step: _Step, seconds: float) -> None:
+        """Have a step taken whenever the client lets us, for so long."""
+        self._unwatch(conn)
+        conn.timeout = time.monotonic() + seconds
+        conn.watched = True
+        self._leaving.add(conn)
+        self.poller.register(conn.sock, event, lambda _: step(conn))
+
+    def _push(self, conn: Connection) -> None:
+        try:
+            if conn.out.push():
+                conn.timeout = time.monotonic() + self.reply_seconds
+            if conn.out:
+                return
+        except OSError:
+            self._close(conn)
+            return
+        self._leaving.discard(conn)
+        self._unwatch(conn)
+        self._sent(conn)
+
+    def _sent(self, conn: Connection) -> None:
+        if not conn.stays:
+            self._part(conn)
+            return
+        conn.take_back()
+        if conn.ready:
+            self.enqueue_req(conn)
+        elif conn.head:
+            self._await(conn, self.pending_conns, self.head_seconds)
+        else:
+            seconds = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
+            self._await(conn, self.keepalived_conns, seconds)
+
+    def _part(self, conn: Connection) -> None:
+        """Say that nothing follows, and wait for the client to hang up: if something of it came to
+        a closed socket, the kernel would take back what it has not yet received (RFC 9112 9.6)."""
+        conn.allowance = _PARTING_BYTES
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        self._leave(conn, selectors.EVENT_READ, self._drain, self.parting_seconds)
+
+    def _drain(self, conn: Connection) -> None:
+        conn.head.clear()
+        alive = conn.read()
+        conn.allowance -= len(conn.head)
+        if not alive or conn.allowance < 0:
+            self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        self._leaving.discard(conn)
+        self._unwatch(conn)
+        conn.forget()
+
+    # -- time passes -------------------------------------------------------------------------
+
+    def murder_pending(self) -> None:
+        """gunicorn's hook, after each round of events: close what has waited for too long."""
+        super().murder_pending()
+        now = time.monotonic()
+        if now - self._swept < 1:
+            return
+        self._swept = now
+        for conn in [conn for conn in self._leaving if conn.timeout < now]:
+            self._close(conn)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """When we stop, accept all whom the kernel has let in, and let in no more.
+
+        Else those who come while others are still being answered would be cut off unheard. The
+        listeners of other processes stay open.
+        """
+        if enabled or self.alive or not self._plain:
+            super().set_accept_enabled(enabled)
+            return
+        super().set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.setblocking(False)
+            with suppress(OSError):
+                while self._welcome(listener):
+                    pass
+            listener.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
