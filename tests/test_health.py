@@ -77,7 +77,7 @@ def serving(
 def test_what_fails_is_told_and_what_comes_back_too(
     stack: ExitStack, photos: Path, tmp_path: Path
 ) -> None:
-    """A cache that fails costs nobody a picture, nor does an origin that fails cost what is kept."""
+    """A cache that fails costs nobody a picture, nor an origin that fails what is kept."""
     port = servers.free_port()
     with servers.memcached(port) as memcached:
         cache = tmp_path / "cache"

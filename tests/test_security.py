@@ -204,7 +204,7 @@ ROUTES: dict[str, Script] = {
     "/fails.jpg": replies(b"oops", status="500 Internal Server Error"),
     "/away.jpg": replies(b"", "Location: http://169.254.169.254/", status="302 Found"),
     "/user.jpg": replies(
-        b"", "Location: http://me:password@127.0.0.1/", status="302 Found"
+        b"", f"Location: http://me:{WORD}@127.0.0.1/?Signature={WORD}", status="302 Found"
     ),
     "/hangs.jpg": Exchange.hang,
     "/resets.jpg": Exchange.reset,

@@ -373,7 +373,7 @@ def test_a_reply_that_our_server_refuses_is_closed() -> None:
     gone = threading.Event()
 
     def until_closed(exchange: Exchange) -> None:
-        exchange.send(OK + b"X-Bad: \x7f\r\n\r\n")
+        exchange.send(OK + b"X-Fine: 1\r\n\r\n")
         exchange.connection.recv(1)
         gone.set()
 

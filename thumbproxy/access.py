@@ -19,7 +19,18 @@ log = logging.getLogger("thumbproxy.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _LONGEST = 2048
 # Of a line for people, what stands behind the request and its status.
-_SHOWN = ("bytes", "seconds", "result", "reason", "fetch", "render", "encode", "client", "id")
+_SHOWN = (
+    "bytes",
+    "seconds",
+    "result",
+    "reason",
+    "fetch",
+    "render",
+    "encode",
+    "client",
+    "forwarded",
+    "id",
+)
 
 
 class AccessLog:
@@ -57,7 +68,8 @@ class AccessLog:
             "method": escaped(environ.get("REQUEST_METHOD", "")),
             "path": escaped(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")),
         }
-        told |= {"client": escaped(environ.get("REMOTE_ADDR", "")) or None}
+        told["client"] = escaped(environ.get("REMOTE_ADDR", "")) or None
+        told["forwarded"] = escaped(environ.get("HTTP_X_FORWARDED_FOR", "")[:256]) or None
         if _SANE_ID.fullmatch(asked):
             told["id"] = asked
         line = f"{request['method']} {request['path']} {told['status']}"

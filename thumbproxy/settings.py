@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import BadOptions, SettingsError
 from thumbproxy.freshness import Lifetimes
+from thumbproxy.hosts import told_url
 from thumbproxy.kinds import Choice, Kind, Number, Pattern
 from thumbproxy.limits import Limits
 from thumbproxy.media import Encoding
@@ -101,7 +102,9 @@ class Settings:
     )
     upstream: str = _setting(_HTTP_URL, "", "where every other request is passed on to")
     allow_networks: tuple[str, ...] = _setting(
-        ListOf(Network()), (), "networks that a redirect of an HTTP origin, or a host of a remote one, may lead into"
+        ListOf(Network()),
+        (),
+        "networks that a redirect of an HTTP origin, or a host of a remote one, may lead into",
     )
     allow_ports: tuple[int, ...] = _setting(
         ListOf(Number(1, 65_535)), (80, 443), "ports that such a redirect may lead to"
@@ -418,7 +421,7 @@ def _kind(setting: Field[Any]) -> Kind:
 
 
 def _fault(label: str, setting: Field[Any], value: Any, error: Exception) -> str:
-    shown = "what was given" if setting.metadata["secret"] else repr(value)[:80]
+    shown = "what was given" if setting.metadata["secret"] else told_url(repr(value)[:80])
     why = f"{error}" if isinstance(error, Refusal) else f"{shown} is not allowed"
     allowed = "" if isinstance(error, Explained) else f"; it takes {_kind(setting).allowed}"
     return f"{label}: {why}{allowed}."

@@ -19,7 +19,7 @@ from werkzeug.datastructures import Headers
 
 from thumbproxy.connections import is_stale, told
 from thumbproxy.errors import OriginFailed, OriginTimeout
-from thumbproxy.hosts import PORTS, Server
+from thumbproxy.hosts import PORTS, Server, told_url
 from thumbproxy.origins.base import FetchRequest
 from thumbproxy.origins.exchange import Reply, request_headers
 from thumbproxy.origins.guard import Guard
@@ -27,6 +27,9 @@ from thumbproxy.origins.guarded import GuardedHTTPPool, GuardedHTTPSPool
 
 _CHUNK = 256 * 1024
 _KEPT_CONNECTIONS = 32
+# RFC 9110 sections 5.1 and 5.5.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ -~\t\x80-\xff]*[!-~\x80-\xff])?)?")
 # Nothing that two parsers could read as two hosts; in brackets IPv6, perhaps with its zone.
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+(?:%[A-Za-z0-9._%-]+)?\]")
 
@@ -43,7 +46,7 @@ class Client:
         self, guard: Guard, *, headers: Mapping[str, str] | None = None, ca_file: str | None = None
     ) -> None:
         self._guard = guard
-        self._headers = dict(headers or {})
+        self._headers = _sendable(headers or {})
         self._ca = ca_file or True
         self._kept: tuple[int, _GuardedAdapter] | None = None
 
@@ -53,7 +56,7 @@ class Client:
         try:
             target = parsed(url)
         except ValueError as error:
-            raise OriginFailed(log=f"{url}: {error}") from error
+            raise OriginFailed(log=f"{told_url(url)}: {error}") from error
         server = server_of(target)
         self._guard.admit(server)
         headers = request_headers(request)
@@ -75,8 +78,8 @@ class Client:
             # ValueError: requests passes on what http.client says of a header that it cannot send.
             why = told(error, f"{server.host}:{server.port}") or str(error)
             if request.deadline.passed or isinstance(error, requests.Timeout | Urllib3Timeout):
-                raise OriginTimeout(log=f"{url}: {why}") from error
-            raise OriginFailed(log=f"{url}: {why}") from error
+                raise OriginTimeout(log=f"{told_url(url)}: {why}") from error
+            raise OriginFailed(log=f"{told_url(url)}: {why}") from error
 
     def _send(
         self, url: str, headers: Mapping[str, str], request: FetchRequest
@@ -106,6 +109,17 @@ class Client:
             # Two threads may come here at once; the connections of one are then made for nothing.
             self._kept = kept = process, _GuardedAdapter(self._guard)
         return kept[1]
+
+
+def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Raises ValueError, which does not show the value, for a header that no request can have."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(
+                f"the header {name!r} cannot be sent: its name or its value has characters that "
+                "no header may have, such as a line break at its end"
+            )
+    return dict(headers)
 
 
 class _GuardedAdapter(HTTPAdapter):

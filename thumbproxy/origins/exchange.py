@@ -15,6 +15,7 @@ from werkzeug.datastructures import Headers
 from thumbproxy import __version__
 from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
 from thumbproxy.freshness import last_modified, read_freshness
+from thumbproxy.hosts import told_url
 from thumbproxy.origins.base import Fetched, FetchRequest
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -40,12 +41,14 @@ def fetch_by(ask: Ask, url: str, request: FetchRequest) -> Fetched:
     """The source at `url`, redirects followed. Errors as in `Origin.fetch`."""
     for _ in range(request.limits.redirects + 1):
         if request.deadline.passed:
-            raise OriginTimeout(log=f"{url}: no time left")
+            raise OriginTimeout(log=f"{told_url(url)}: no time left")
         with ask(url, request) as reply:
             if reply.status not in _REDIRECTS:
                 return _fetched(url, reply, request)
             url = _redirect(url, reply)
-    raise OriginFailed(log=f"more than {request.limits.redirects} redirects, the last to {url}")
+    raise OriginFailed(
+        log=f"more than {request.limits.redirects} redirects, the last to {told_url(url)}"
+    )
 
 
 def request_headers(request: FetchRequest) -> dict[str, str]:
@@ -70,23 +73,23 @@ def request_headers(request: FetchRequest) -> dict[str, str]:
 def _redirect(url: str, reply: Reply) -> str:
     location = reply.headers.get("Location", "")
     if not location:
-        raise OriginFailed(log=f"{url}: status {reply.status} without Location")
+        raise OriginFailed(log=f"{told_url(url)}: status {reply.status} without Location")
     # http.client reads header lines as Latin-1; a Location in raw UTF-8 becomes itself again.
     text = location.encode("latin-1", "replace").decode("utf-8", "replace")
     try:
         return urljoin(url, text).partition("#")[0]
     except ValueError as error:
-        raise OriginFailed(log=f"{url}: redirect to {location!r}: {error}") from error
+        raise OriginFailed(log=f"{told_url(url)}: redirect to {told_url(location)!r}") from error
 
 
 def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
     """What a status other than a redirect means."""
     if reply.status in _ABSENT:
-        raise SourceNotFound(log=f"{url}: status {reply.status}")
+        raise SourceNotFound(log=f"{told_url(url)}: status {reply.status}")
     if reply.status == 304:
         return _not_modified(url, reply, request)
     if reply.status != 200:
-        raise OriginFailed(log=f"{url}: status {reply.status}")
+        raise OriginFailed(log=f"{told_url(url)}: status {reply.status}")
     body = _read(url, reply, request)
     freshness = read_freshness(reply.headers, time.time())
     return Fetched(
@@ -104,7 +107,9 @@ def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
 def _not_modified(url: str, reply: Reply, request: FetchRequest) -> Fetched:
     validators = request.validators
     if not (validators.etag or validators.last_modified):
-        raise OriginFailed(log=f"{url}: status 304, but nothing was asked that it could answer")
+        raise OriginFailed(
+            log=f"{told_url(url)}: status 304, but nothing was asked that it could answer"
+        )
     now = time.time()
     freshness = read_freshness(reply.headers, now)
     # Our validators stay: they belong to the bytes that we have. Were the reply's to differ, the
@@ -125,25 +130,27 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
     """The whole body, as long as announced and no longer than allowed."""
     coding = reply.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise OriginFailed(log=f"{url}: Content-Encoding {coding!r}, though identity was asked for")
+        raise OriginFailed(
+            log=f"{told_url(url)}: Content-Encoding {coding!r}, though identity was asked for"
+        )
     limit = request.limits.source_bytes
     announced = announced_length(reply.headers)
     if announced is not None and announced > limit:
-        raise SourceTooLarge(log=f"{url}: {announced} bytes announced, {limit} allowed")
+        raise SourceTooLarge(log=f"{told_url(url)}: {announced} bytes announced, {limit} allowed")
     chunks = []
     length = 0
     for chunk in reply.chunks:
         length += len(chunk)
         if length > limit:
-            raise SourceTooLarge(log=f"{url}: more than {limit} bytes")
+            raise SourceTooLarge(log=f"{told_url(url)}: more than {limit} bytes")
         if request.deadline.passed:
-            raise OriginTimeout(log=f"{url}: {length} bytes came in time")
+            raise OriginTimeout(log=f"{told_url(url)}: {length} bytes came in time")
         chunks.append(chunk)
     if announced is None and not length:
         # To http.client the end of the stream in the middle of the headers is the end of them.
-        raise OriginFailed(log=f"{url}: nothing came after the headers")
+        raise OriginFailed(log=f"{told_url(url)}: nothing came after the headers")
     if announced is not None and length != announced:
-        raise OriginFailed(log=f"{url}: {announced} bytes announced, {length} received")
+        raise OriginFailed(log=f"{told_url(url)}: {announced} bytes announced, {length} received")
     return b"".join(chunks)
 
 

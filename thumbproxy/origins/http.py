@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thumbproxy.hosts import PORTS, Server
+from thumbproxy.hosts import PORTS, Server, told_url
 from thumbproxy.origins.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.client import Client, parsed, server_of
@@ -42,7 +42,9 @@ class HttpOrigin:
             if base.query is not None or base.fragment is not None:
                 raise ValueError("it has a query or a fragment")
         except ValueError as fault:
-            raise ValueError(f"{base_url!r} cannot be the URL of an origin: {fault}") from None
+            raise ValueError(
+                f"{told_url(base_url)!r} cannot be the URL of an origin: {fault}"
+            ) from None
         self.immutable = immutable
         self._base = base_url.rstrip("/") + "/"
         server = server_of(base)

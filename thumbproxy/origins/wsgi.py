@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 from werkzeug.datastructures import Headers
 
 from thumbproxy.errors import OriginFailed, OriginTimeout, SourceTooLarge
+from thumbproxy.hosts import told_url
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.targets import request_target
@@ -110,7 +111,9 @@ def _addressed(url: str, server: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         ours = False
     if not ours:
-        raise OriginFailed(log=f"redirect to {url}, which is not of the app that was asked")
+        raise OriginFailed(
+            log=f"redirect to {told_url(url)}, which is not of the app that was asked"
+        )
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": path[len(server["SCRIPT_NAME"]) :],

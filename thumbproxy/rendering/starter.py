@@ -39,7 +39,7 @@ _PATIENCE = 20.0
 # Seconds between attempts to start one that has failed, doubled each time.
 _PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 # Bytes under way to a render process; the kernel gives what it allows.
-_SEND_BUFFER = 1 << 20
+_SEND_BUFFER = 1 << 18
 
 
 class Starter:
