@@ -17,7 +17,8 @@ from faulty import Exchange, FaultyOrigin, Script, replies, sends
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
-from thumbproxy.upstream import Upstream
+from thumbproxy.admission import Gate
+from thumbproxy.upstream import Gated, Upstream
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ENVIRON = {
@@ -421,3 +422,30 @@ def test_a_kept_connection_that_grew_stale_is_replaced_where_that_is_safe(throug
 def test_a_url_that_cannot_be_used_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match="cannot be an upstream"):
         Upstream(url)
+
+
+def test_a_hanging_application_has_no_more_places_than_the_gate() -> None:
+    """And a place is given back when the reply has been sent, or could not be."""
+    replies: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+        replies.append((status, headers))
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/fails":
+            raise RuntimeError
+        start_response("200 OK", [])
+        return [b"body"]
+
+    gated = Gated(app, Gate(1))
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            gated({**ENVIRON, "PATH_INFO": "/fails"}, start_response)
+    sent: Any = gated(ENVIRON, start_response)
+    assert list(gated(ENVIRON, start_response)) == [b"Too many requests wait already.\n"]
+    status, headers = replies[-1]
+    assert status.startswith("503 ")
+    assert dict(headers)["Retry-After"] == "1"
+    assert list(sent) == [b"body"]
+    sent.close()
+    assert list(gated(ENVIRON, start_response)) == [b"body"]

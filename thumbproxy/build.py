@@ -49,7 +49,7 @@ from thumbproxy.service import Thumbnailer
 from thumbproxy.settings import Settings, unknown_setting
 from thumbproxy.signing import Signer
 from thumbproxy.sources import Sources
-from thumbproxy.upstream import Upstream
+from thumbproxy.upstream import Gated, Upstream
 from thumbproxy.urls import UrlCodec
 from thumbproxy.wsgi import Middleware, WSGIApp
 
@@ -102,7 +102,6 @@ class ThumbProxy(Middleware):
 def standalone(settings: Settings) -> Site:
     """The standalone server's application. Raises SettingsError."""
     origins = served_origins(settings)
-    app: WSGIApp = Upstream(settings.upstream) if settings.upstream else not_found
     if not settings.renders:
         cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
         # Two at least, so that one that hangs does not keep all others waiting until it is killed.
@@ -112,6 +111,9 @@ def standalone(settings: Settings) -> Site:
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     built = parts(settings, origins)
+    app: WSGIApp = not_found
+    if settings.upstream:
+        app = Gated(Upstream(settings.upstream), built.misses)
     site: WSGIApp = Middleware(app, **built.middleware())
     if settings.access_log:
         site = AccessLog(site, json=settings.log_format == "json")

@@ -14,9 +14,11 @@ from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 from urllib3.util import SKIP_HEADER
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import ClosingIterator, get_input_stream
 
+from thumbproxy.admission import Gate
 from thumbproxy.connections import KeptHTTPPool, KeptHTTPSPool, is_stale
+from thumbproxy.errors import Overloaded
 from thumbproxy.responses import Response, refusal, sendable
 
 if TYPE_CHECKING:
@@ -141,6 +143,28 @@ class Upstream:
             host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS,
             cert_reqs="CERT_REQUIRED", ca_certs=self._ca,
         )  # fmt: skip
+
+
+class Gated:
+    """Lets as many requests to `app` as the gate does, until their replies have been sent; the rest
+    get 503 at once. So an application that hangs leaves threads for hits."""
+
+    def __init__(self, app: Any, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            self._gate.enter()
+        except Overloaded as error:
+            again = ("Retry-After", str(error.retry_after))
+            refused = refusal(error.status, "Too many requests wait already.", again)
+            return refused(environ, start_response)
+        try:
+            return ClosingIterator(self._app(environ, start_response), self._gate.leave)
+        except BaseException:
+            self._gate.leave()
+            raise
 
 
 class _Body:
