@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 bin := .venv/bin
 ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
 
-.PHONY: help demo setup lint types test bench serving pictures build clean
+.PHONY: help demo setup lint types test bench serving pressure soak pictures build clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -37,6 +37,12 @@ bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=
 
 serving: .venv/.test  ## hits beside gunicorn and nginx: make serving ARGS="--rounds 3"
 	$(bin)/python -m benchmarks.serving $(ARGS)
+
+pressure: .venv/.test  ## hits beside ten times the misses that can be made
+	$(bin)/python -m benchmarks.pressure $(ARGS)
+
+soak: .venv/.test  ## a mixed load and faults, for some minutes: make soak ARGS="--minutes 30"
+	$(bin)/python -m benchmarks.soak $(ARGS)
 
 pictures: .venv/.test  ## the pictures of docs/options.md, made again
 	$(bin)/python scripts/option-pictures.py

@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_caches import SOURCE, record, rendition, request
@@ -398,6 +400,84 @@ def test_locks_die_with_their_holder(disk: DiskCache, root: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     stands = disk.set_record(SOURCE, record())
     assert disk.set(request(1), stands, rendition(), public=True)
+
+
+STEPS = ("open", "write", "pwrite", "fsync", "utime", "rename", "unlink", "mkdir", "rmdir", "close")
+
+
+def killed_at(step: int, work: Callable[[], None]) -> bool:
+    """Do some work in a process that is killed at its n-th system call; whether it was."""
+    pid = os.fork()
+    if pid == 0:
+        left = iter(range(step))
+
+        def mortal(call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*arguments: Any, **more: Any) -> Any:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*arguments, **more)
+
+            return called
+
+        for name in STEPS:
+            setattr(os, name, mortal(getattr(os, name)))
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.fixture
+def quick_root() -> Iterator[Path]:
+    """In memory, where nothing waits for a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as root:
+        yield Path(root) / "cache"
+
+
+def test_who_is_killed_at_any_instant_leaves_nothing_that_is_served_wrong(
+    quick_root: Path,
+) -> None:
+    """While it keeps pictures, replaces the version that they were made from, and purges."""
+    root = quick_root
+    body = {digit: digit.encode() * 5 for digit in "ab"}
+
+    def keep(disk: DiskCache, digit: str) -> None:
+        stands = disk.set_record(SOURCE, record(digit, fetched_at=time.time()))
+        assert isinstance(stands, SourceRecord)
+        disk.set_original(stands, body[digit])
+        disk.set(request(1), stands, rendition(body[digit]), public=False)
+        disk.set(request(2), stands, rendition(body[digit]), public=True)
+
+    def work() -> None:
+        disk = DiskCache(str(root))
+        keep(disk, "b")
+        disk.purge(Scope(SOURCE))
+        keep(disk, "a")
+
+    step = 0
+    while True:
+        shutil.rmtree(root, ignore_errors=True)
+        disk = DiskCache(str(root))
+        disk.prepare()
+        keep(disk, "a")
+        killed = killed_at(step, work)
+        again = DiskCache(str(root))
+        again.prepare()
+        assert list((root / "tmp").iterdir()) == []
+        stands = again.record(SOURCE)
+        if isinstance(stands, SourceRecord):
+            version = stands.version[0]
+            assert again.original(stands) in (None, body[version])
+            for width, public in ((1, False), (2, True)):
+                found = again.get(request(width), stands, public=public)
+                assert found is None or found.body == body[version], f"killed at {step}"
+        keep(again, "b")
+        found = again.get(request(1), again.record(SOURCE), public=False)
+        purged = again.purged_at(SOURCE) > 0
+        assert purged or (found is not None and found.body == body["b"]), "it goes on"
+        if not killed:
+            break
+        step += 1
+    assert step > 50
 
 
 def test_a_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:

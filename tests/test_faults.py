@@ -365,8 +365,11 @@ def mount(*arguments: str) -> None:
         raise OSError(done.stderr)
 
 
+Mounted = Callable[[str], Path]
+
+
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def mounted(tmp_path: Path) -> Iterator[Mounted]:
     """A tmpfs with the given options, for those who may mount one."""
     folder = tmp_path / "mounted"
     folder.mkdir()
@@ -412,7 +415,7 @@ def check_whole(cache: Path) -> None:
 
 
 def test_a_full_disk_keeps_nothing_and_harms_nobody(
-    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+    origin: servers.Server, mounted: Mounted, tmp_path: Path
 ) -> None:
     disk = mounted("size=1m")
     with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:
@@ -432,7 +435,7 @@ def test_a_full_disk_keeps_nothing_and_harms_nobody(
 
 
 def test_a_disk_that_became_read_only_is_read(
-    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+    origin: servers.Server, mounted: Mounted, tmp_path: Path
 ) -> None:
     disk = mounted("size=4m")
     with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:
@@ -455,7 +458,7 @@ def test_a_disk_that_became_read_only_is_read(
 
 
 def test_a_disk_without_inodes_keeps_what_it_can(
-    origin: servers.Server, mounted: Callable[[str], Path], tmp_path: Path
+    origin: servers.Server, mounted: Mounted, tmp_path: Path
 ) -> None:
     disk = mounted("size=4m,nr_inodes=18")
     with serving(origin, disk / "cache", beside=tmp_path, workers=2) as site:

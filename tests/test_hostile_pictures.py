@@ -20,7 +20,7 @@ from hostile import CASES, JPEG, PICTURE, SCRIPT, Case, chain, rgb_profile, with
 from pictures import encoded, opened
 from PIL import Image
 from processes import family, most_memory
-from test_herd import workers
+from test_herd import until, workers
 from test_imaging_damage import ARITHMETIC, FOREIGN, SEEDS, mutated
 
 from thumbproxy import Thumbnails
@@ -103,7 +103,7 @@ def ordeal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
                 "THUMBPROXY_EXIF_FIELDS": "Make,Model,ExposureTime,ExposureBiasValue"}  # fmt: skip
     with servers.thumbproxy(*arguments, log=log, **settings) as server:
         assert server.ask(THUMBS.url("good.jpg", width=40, format="jpg")).status == 200
-        before = workers(server)
+        before = until(lambda: len(found := workers(server)) == 2 and found)
 
         def ask(case: str) -> tuple[servers.Reply, float]:
             made = ALL[case]

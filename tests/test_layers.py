@@ -34,7 +34,8 @@ LAYERS = """
     health
     adapters
     build
-    clients  logs  metrics_files
+    streams  logs  metrics_files
+    clients
     worker
     server
     cli

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,6 @@ THUMBS = Thumbnails([servers.KEY])
 CLIENTS = 5
 PACE = 0.1  # seconds between two requests of a client: 50/s together
 HIT = THUMBS.url("cat.jpg", width=60, format="jpg", version="v1")
-LARGE = THUMBS.url("noise.png", format="png", version="v1")
 
 
 @pytest.fixture
@@ -161,6 +160,18 @@ def serving(photos: Path, cache: Path, **environ: str) -> Iterator[servers.Serve
         yield server
 
 
+@contextmanager
+def idle(server: servers.Server, number: int) -> Iterator[None]:
+    """Connections that were used once, and are kept."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            connection = HTTPConnection(servers.HOST, server.port, timeout=20)
+            stack.callback(connection.close)
+            connection.request("GET", HIT)
+            connection.getresponse().read()
+        yield
+
+
 def replaced(master: int, old: set[int]) -> None:
     """Until other workers serve in place of these."""
     until(lambda: len(children(master)) == 2 and children(master).isdisjoint(old))
@@ -193,7 +204,9 @@ def test_reloads_and_a_stop_fail_no_request_and_leave_no_process(
             if started is serving:
                 reload(master)
             load.more(10)
-            stop(server, load)
+            # Connections that nobody uses let the server take its time, in which others come.
+            with idle(server, 6):
+                stop(server, load)
         assert (load.failed, load.hung_up) == ([], [])
         until(lambda: not session(master))
 

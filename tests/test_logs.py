@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +26,19 @@ from thumbproxy.logs import JsonLines, TextLines, Writer
 THUMBS = Thumbnails([servers.KEY])
 HIT = THUMBS.url("cat.jpg", width=60, format="jpg", version="v1")
 SECRET = "a-token-that-only-the-tests-use"
+CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
 ALWAYS = {"time", "level", "logger", "message", "pid"}
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").write_bytes(jpeg(640, 480))
-    return tmp_path
+    return with_photos(tmp_path)
+
+
+def with_photos(place: Path) -> Path:
+    (place / "photos").mkdir()
+    (place / "photos" / "cat.jpg").write_bytes(jpeg(640, 480))
+    return place
 
 
 @contextmanager
@@ -68,58 +75,93 @@ EXPECTED = [
 ]
 
 
-def test_in_json_each_line_is_an_object_and_each_request_has_one(place: Path) -> None:
-    with serving(place, "json") as server:
-        ask_all(server)
-        server.ask("/healthz")
-    text = (place / "log").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert all(lines_fields >= ALWAYS for lines_fields in map(set, lines))
-    assert {line["logger"] for line in lines} >= {"gunicorn.error", "thumbproxy.access"}
-    told = [line for line in lines if line["logger"] == "thumbproxy.access"]
-    seen = [(t["method"], t["path"], t["status"], t.get("result"), t.get("reason")) for t in told]
-    assert seen == EXPECTED
-    assert told[0]["id"] == "a.b-1"
-    assert told[0]["client"] == "127.0.0.1"
-    assert told[0]["bytes"] > 100
-    assert 0 < told[0]["render"] < told[0]["seconds"]
-    assert SECRET not in text
-    assert servers.KEY not in text
-
-
-def test_in_text_each_request_has_one_line(place: Path) -> None:
-    with serving(place, "text") as server:
-        ask_all(server)
-    text = (place / "log").read_text()
-    for method, path, status, result, reason in EXPECTED:
-        wanted = [f"{method} {path} {status}"]
-        wanted += [f"result={result}"] if result else []
-        wanted += [f"reason={reason}"] if reason else []
-        assert [line for line in text.splitlines() if all(part in line for part in wanted)]
-    assert sum(" seconds=" in line for line in text.splitlines()) == len(EXPECTED)
-    assert SECRET not in text
-
-
 FORGERIES = ["/thumb/a%0A[2026-01-01]%20forged", "/thumb/%0D%0Aforged", "/thumb/%1b[2Jforged",
              "/forged%FF%FE", "/thumb/%E2%80%A8forged", "/%00forged", "/%22forged%22:",
              "/thumb/" + "forged" * 500]  # fmt: skip
+FORGING = {"User-Agent": "forged\tby \xff\x85me", "X-Request-ID": 'forged" \xa0 {'}
 
 
-@pytest.mark.parametrize("format", ["json", "text"])
-def test_no_client_forges_a_line(place: Path, format: str) -> None:
-    headers = {"User-Agent": "forged\tby \xff\x85me", "X-Request-ID": 'forged" \xa0 {'}
-    with serving(place, format) as server:
+@pytest.fixture(scope="module", params=["json", "text"])
+def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The whole log of a server that was asked all of that."""
+    place = with_photos(tmp_path_factory.mktemp("log"))
+    with serving(place, request.param) as server:
+        ask_all(server)
+        server.ask("/healthz")
         for path in FORGERIES:
-            server.ask(path, headers)
-    log = (place / "log").read_bytes()
-    assert log.isascii()
-    lines = [line for line in log.splitlines() if b"forged" in line]
+            server.ask(path, FORGING)
+    return (place / "log").read_text("ascii")
+
+
+def test_each_request_has_one_line(log: str) -> None:
+    lines = [line for line in log.splitlines() if "forged" not in line]
+    if log.startswith("{"):
+        told = [json.loads(line) for line in lines]
+        told = [line for line in told if line["logger"] == "thumbproxy.access"]
+        seen = [
+            (t["method"], t["path"], t["status"], t.get("result"), t.get("reason")) for t in told
+        ]
+        assert seen == EXPECTED
+        assert (told[0]["id"], told[0]["client"]) == ("a.b-1", "127.0.0.1")
+        assert told[0]["bytes"] > 100
+        assert 0 < told[0]["render"] < told[0]["seconds"]
+        return
+    told = [line for line in lines if " seconds=" in line]
+    for line, (method, path, status, result, reason) in zip(told, EXPECTED, strict=True):
+        assert f" {method} {path} {status} bytes=" in line
+        assert (f"result={result}" in line) == bool(result)
+        assert (f"reason={reason}" in line) == bool(reason)
+
+
+def test_in_json_each_line_is_an_object(log: str) -> None:
+    if log.startswith("{"):
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert all(set(line) >= ALWAYS for line in lines)
+        assert {line["logger"] for line in lines} >= {"gunicorn.error", "thumbproxy.access"}
+
+
+def test_no_secret_is_in_the_log(log: str) -> None:
+    assert SECRET not in log
+    assert servers.KEY not in log
+
+
+def test_no_client_forges_a_line(log: str) -> None:
+    lines = [line for line in log.splitlines() if "forged" in line]
     assert len(lines) == len(FORGERIES)
     for line in lines:
-        assert line.decode().isprintable()
-        assert b" 404" in line
-        if format == "json":
+        assert line.isprintable()
+        assert " 404" in line
+        if log.startswith("{"):
             assert "id" not in json.loads(line)
+
+
+def test_gunicorn_with_our_configuration_logs_in_json_also_after_a_reload(place: Path) -> None:
+    port = servers.free_port()
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "--bind",
+               f"{servers.HOST}:{port}", "thumbproxy.build:application()"]  # fmt: skip
+    environ = {
+        **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},
+        "THUMBPROXY_KEYS": servers.KEY,
+        "THUMBPROXY_ORIGIN": str(place / "photos"),
+        "THUMBPROXY_LOG_FORMAT": "json",
+        "THUMBPROXY_ACCESS_LOG": "true",
+        "WEB_CONCURRENCY": "1",
+    }
+    with (
+        (place / "log").open("wb") as log,
+        servers.running(command, port, env=environ, stderr=log) as server,
+    ):
+        assert server.process
+        assert server.ask(HIT).status == 200
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while (place / "log").read_text().count("Booting worker") < 2:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.05)
+        assert server.ask(HIT).status == 200
+    lines = [json.loads(line) for line in (place / "log").read_text().splitlines()]
+    assert all(set(line) >= ALWAYS for line in lines)
+    assert len([line for line in lines if line.get("path") == HIT]) == 2
 
 
 def test_a_log_that_nobody_reads_keeps_nobody_waiting(place: Path) -> None:

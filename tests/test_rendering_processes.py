@@ -134,9 +134,9 @@ def test_a_picture_harms_itself_alone(
     shared: Processes, source: str, error: type[ThumbproxyError], why: str
 ) -> None:
     """It fails as it should and in time, those beside it do not notice, and the next is made."""
-    seconds = 0.5 if error is RenderTooSlow else 5
+    seconds = 0.3 if error is RenderTooSlow else 5
     with ThreadPoolExecutor() as pool:
-        beside = pool.submit(run, shared, "sleep 300")
+        beside = pool.submit(run, shared, "sleep 150")
         began = time.monotonic()
         with pytest.raises(error) as caught:
             run(shared, source, seconds)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import servers
@@ -34,10 +36,9 @@ class Impatient(Worker):
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    """One process with four threads, whose caches are warm, in front of a server."""
-    place = tmp_path_factory.mktemp("slow")
+@contextmanager
+def serving(place: Path, **options: Any) -> Iterator[servers.Server]:
+    """One process with four threads, in front of a server."""
     (place / "photos").mkdir()
     (place / "photos" / "cat.jpg").write_bytes(jpeg(640, 480))
     noise = Image.frombytes("RGB", (1000, 1000), os.urandom(3_000_000))
@@ -47,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
                "--bind", f"{servers.HOST}:{port}", "--threads", str(THREADS),
                "-k", "impatient.Impatient", "thumbproxy.build:application()"]  # fmt: skip
-    with servers.wsgi(Gallery(), validate=False) as upstream:
+    with servers.wsgi(Gallery(), validate=False) as upstream, (place / "log").open("wb") as log:
         environ = {
             **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},
             "PYTHONPATH": f"{place}:{ROOT}",
@@ -58,12 +59,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
             "THUMBPROXY_THREADS": str(THREADS),
             "WEB_CONCURRENCY": "1",
         }
-        with (
-            (place / "log").open("wb") as log,
-            servers.running(command, port, env=environ, stderr=log) as running,
-        ):
+        with servers.running(command, port, env=environ, stderr=log, **options) as running:
             assert running.ask(HIT).status == running.ask(LARGE).status == 200
             yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with serving(tmp_path_factory.mktemp("slow")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -177,3 +181,51 @@ def test_who_goes_away_takes_nothing_along(server: servers.Server) -> None:
     while len(list(descriptors.iterdir())) > 60:
         assert time.monotonic() < deadline, "descriptors are left open"
         threading.Event().wait(0.05)
+
+
+def test_more_clients_than_files_are_let_in_later(stack: ExitStack, tmp_path: Path) -> None:
+    """What is left serves those who are in; the others wait until slow ones are hung up on."""
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    with serving(tmp_path, preexec_fn=few) as server:
+        dripping = [connect(stack, server, "GET ") for _ in range(50)]
+        for _ in range(5):
+            assert server.ask(HIT)["Cache-Status"] == "thumbproxy; hit; detail=disk"
+        del dripping
+    assert "Too many open files" not in (tmp_path / "log").read_text()
+
+
+FAILING = """
+def application(environ, start_response):
+    def body():
+        yield b"a part"
+        if environ["PATH_INFO"] == "/fails":
+            raise RuntimeError("in the middle of a reply")
+        yield b" and the rest"
+    start_response("200 OK", [("Content-Length", "19")])
+    return body()
+"""
+
+
+def test_an_application_that_fails_in_the_middle_spoils_one_reply(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    port = servers.free_port()
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"{servers.HOST}:{port}", "--threads",
+               "8", "-k", "thumbproxy.worker.Worker", "failing:application"]  # fmt: skip
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        servers.running(command, port, env=environ, stderr=log) as server,
+    ):
+        for _ in range(6):
+            failing = connect(stack, server, "GET /fails HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert server.ask("/").body == b"a part and the rest"
+            assert read_on(failing).endswith(b"\r\n\r\na part")
+            assert server.ask("/").body == b"a part and the rest"
+    text = (tmp_path / "log").read_text()
+    assert text.count("RuntimeError: in the middle of a reply") == 6
+    assert text.count("Booting worker") == 1

@@ -17,12 +17,17 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from thumbproxy.clients import LONGEST_HEAD, Connection, Wait
+from thumbproxy.clients import LONGEST_HEAD, Connection, allowed_files
+from thumbproxy.streams import Wait
 
 # Bytes that a client may still send after its last reply.
 _PARTING_BYTES = 64 * 1024
 # What `accept` fails with while there are too many files or too little memory.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Open files that a client takes, its connection and the file that it is sent; and what is left for
+# caches, origins and renders.
+_FILES_OF_A_CLIENT = 2
+_OTHER_FILES = 128
 _Step = Callable[[Connection], None]
 
 
@@ -42,6 +47,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     reply_seconds = 30.0
     parting_seconds = 2.0
     wsgi: Callable[..., Iterable[bytes]]
+    worker_connections: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,6 +62,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # Until gunicorn has its own handler, the signal to stop would be lost, and the master would
         # wait for us in vain.
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "alive", False))
+        room = (allowed_files() - _OTHER_FILES) // _FILES_OF_A_CLIENT
+        self.worker_connections = max(self.cfg.threads + 1, min(self.worker_connections, room))
+        self.max_keepalived = self.worker_connections - self.cfg.threads
         super().init_process()
 
     # -- requests come ---------------------------------------------------------------------
@@ -105,8 +114,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _read(self, conn: Connection, _: socket.socket) -> None:
         if conn.queue is None:
             # A thread has it. Most clients say nothing until they have its reply, so it was
-            # watched on, which costs less than to take it out and to put it back.
-            self._unwatch(conn)
+            # watched on, which costs less than to take it out and to put it back. If the thread
+            # was done a moment ago, it is watched for something else.
+            if conn not in self._leaving:
+                self._unwatch(conn)
             return
         alive = conn.read()
         if alive and not conn.ready:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import click
@@ -51,14 +52,25 @@ def doctor(as_json: bool, config: str | None, **arguments: str | None) -> None:
     Exit status: 0 it can serve, 1 something is critical, 2 the settings cannot be used.
     """
     settings = _resolved(serving_settings(config, arguments))
-    # What goes wrong is in the report.
-    logging.getLogger("thumbproxy").setLevel(logging.CRITICAL)
-    findings = list(_examined(settings, _built(settings), config))
+    with _silent():
+        findings = list(_examined(settings, _built(settings), config))
     if as_json:
         click.echo(json.dumps(facts(findings), indent=2))
     else:
         click.echo("\n".join(lines(findings)))
     sys.exit(1 if worst(findings) == "critical" else 0)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """What goes wrong is in the report, and not in a log as well."""
+    log = logging.getLogger("thumbproxy")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _resolved(settings: Settings) -> Settings:

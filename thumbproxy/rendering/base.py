@@ -29,7 +29,8 @@ class Workshop(NamedTuple):
     size     tasks that can be done at a time
     ready    of these, how many could begin at once, or are under way
     sandbox  what keeps a render from everything else, by name ("landlock", "seccomp", …), in
-             words; empty for threads, and while no process has said so yet
+             words that begin with "none" where the kernel does not have it; empty for threads, and
+             while no process has said so yet
     """
 
     isolation: Isolation
@@ -54,7 +55,7 @@ class Runner(Protocol):
         ended: called once, when the work takes no more room: by a thread that may be after its
         deadline, because nothing can stop it.
         Raises what Engine.render does; DecoderFailed when it died of it; RenderTooSlow at the
-        deadline; EngineFailed when there is nobody to do it.
+        deadline; Overloaded when nobody is ready in time, EngineFailed when there is nobody.
         """
         ...
 

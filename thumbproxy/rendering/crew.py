@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from thumbproxy.errors import EngineFailed
+from thumbproxy.errors import CapacityError, EngineFailed, Overloaded
 from thumbproxy.limits import Deadline
 from thumbproxy.metrics import Ended, Metrics
 from thumbproxy.rendering.child import Plan
@@ -42,18 +42,17 @@ class Crew:
         self._lock = threading.Lock()
         self._idle: list[RenderProcess] = []
         self._busy: set[RenderProcess] = set()
+        self._starting = 0
         self._filling: threading.Thread | None = None
         self._closed = False
 
     def take(self, deadline: Deadline, *, fresh: bool = False) -> RenderProcess:
         """A process that is ready for work; `fresh`: one that has done none yet.
 
-        Raises EngineFailed when there is none by the deadline.
+        Raises EngineFailed, or Overloaded when there is none by the deadline.
         """
         for _ in range(_ATTEMPTS):
-            process = self._from_idle(fresh) or self.starter.fork(deadline)
-            with self._lock:
-                self._busy.add(process)
+            process = self._from_idle(fresh) or self._forked(deadline)
             try:
                 self._welcome(process, deadline)
             except (Gone, Garbled) as error:
@@ -61,7 +60,7 @@ class Crew:
             except TimeoutError:
                 # It may be there in a moment, for the next who asks.
                 self._put_back(process)
-                raise EngineFailed(log="no render process was ready in time") from None
+                raise Overloaded(log="no render process was ready in time") from None
             except BaseException:
                 self._forget(process)
                 raise
@@ -115,8 +114,8 @@ class Crew:
     @property
     def ready(self) -> int:
         with self._lock:
-            alive = sum(process.alive for process in self._idle)
-            return min(self._size, alive + len(self._busy))
+            usable = sum(process.usable for process in self._idle)
+            return min(self._size, usable + len(self._busy))
 
     def close(self) -> None:
         with self._lock:
@@ -144,11 +143,26 @@ class Crew:
                 places = range(len(self._idle) - 1, -1, -1)
                 place = next((i for i in places if not (fresh and self._idle[i].done)), None)
                 if place is None:
+                    self._starting += 1
                     return None
                 process = self._idle.pop(place)
-            if process.alive:
+                self._busy.add(process)
+            if process.usable:
                 return process
             self.dismiss(process, "crashed", "it was gone when it was needed")
+
+    def _forked(self, deadline: Deadline) -> RenderProcess:
+        """One that is started for whoever has found nobody idle."""
+        try:
+            process = self.starter.fork(deadline)
+        except BaseException:
+            with self._lock:
+                self._starting -= 1
+            raise
+        with self._lock:
+            self._starting -= 1
+            self._busy.add(process)
+        return process
 
     def _welcome(self, process: RenderProcess, deadline: Deadline) -> None:
         if process.sandbox is not None:
@@ -177,16 +191,17 @@ class Crew:
         process.close()
 
     def _bury(self) -> None:
-        """Forget those who have ended while they were idle."""
-        for process in [each for each in self._idle if not each.alive]:
+        """Forget those who have ended, or gone mad, while they were idle."""
+        for process in [each for each in self._idle if not each.usable]:
             self._idle.remove(process)
             self._metrics.render_process_ended("crashed")
             log.warning("render process %d: crashed: while it was idle", process.pid)
+            process.kill()
             process.close()
 
     @property
     def _complete(self) -> bool:
-        return len(self._idle) + len(self._busy) >= self._size
+        return len(self._idle) + len(self._busy) + self._starting >= self._size
 
     def _fill(self) -> None:
         while True:
@@ -204,7 +219,7 @@ class Crew:
         deadline = Deadline(_TO_BEGIN)
         try:
             process = self.starter.fork(deadline)
-        except EngineFailed:
+        except CapacityError:
             return False
         try:
             self._welcome(process, deadline)

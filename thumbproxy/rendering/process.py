@@ -51,8 +51,10 @@ class RenderProcess:
         connection.setblocking(False)
 
     @property
-    def alive(self) -> bool:
-        return not self._wait(0, self._pidfd)
+    def usable(self) -> bool:
+        """Whether it lives, and says nothing that it has not been asked."""
+        unasked = self.sandbox is not None and self._readable(0, self._connection.fileno())
+        return not unasked and not self.ends(0)
 
     def greeted(self, deadline: Deadline) -> dict[str, str]:
         """Its sandbox. Waits until it is ready for work."""
@@ -87,7 +89,7 @@ class RenderProcess:
 
     def ends(self, seconds: float) -> bool:
         """Whether it ends within that time."""
-        return self._wait(seconds, self._pidfd)
+        return self._pidfd < 0 or self._readable(seconds, self._pidfd)
 
     def close(self) -> None:
         """Forget it. One that waits for work ends by itself."""
@@ -140,9 +142,7 @@ class RenderProcess:
         if self._connection.fileno() not in ready:
             raise Gone
 
-    def _wait(self, seconds: float, descriptor: int) -> bool:
-        if descriptor < 0:
-            return True
+    def _readable(self, seconds: float, descriptor: int) -> bool:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         return bool(poll.poll(math.ceil(seconds * 1000)))

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from thumbproxy.errors import EngineFailed
+from thumbproxy.errors import CapacityError, EngineFailed, Overloaded
 from thumbproxy.limits import Deadline
 from thumbproxy.rendering.child import Plan
 from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, QUESTION, STILL_RUNS
@@ -58,15 +58,23 @@ class Starter:
         self._not_before = 0.0
 
     def fork(self, deadline: Deadline) -> RenderProcess:
-        """A new render process, which may not be ready yet. Raises EngineFailed."""
-        ours, its = socket.socketpair()
+        """A new render process, which may not be ready yet.
+
+        Raises EngineFailed, or Overloaded at the deadline.
+        """
+        try:
+            ours, its = socket.socketpair()
+        except OSError as error:  # too many open files
+            raise EngineFailed(log=f"no connection to a render process: {error}") from None
         try:
             with its:
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
                 its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
                 pid, _, pidfd = self._ask(FORK, 0, its, deadline)
-            if pid < 0 or pidfd is None:
+            if pid < 0:
                 raise EngineFailed(log=f"no render process could be forked: {os.strerror(-pid)}")
+            if pidfd is None:
+                raise EngineFailed(log="no render process could be taken over: too many open files")
         except BaseException:
             ours.close()
             raise
@@ -78,8 +86,8 @@ class Starter:
         if self._control is None:
             return None
         try:
-            status = self._ask(HOW_ENDED, pid, None, deadline, start=False)[1]
-        except EngineFailed:
+            status = self._ask(HOW_ENDED, pid, None, deadline)[1]
+        except CapacityError:
             return None
         return None if status == STILL_RUNS else status
 
@@ -100,32 +108,33 @@ class Starter:
             self._process.returncode = 0  # or Popen would warn that it still runs
 
     def _ask(
-        self, what: bytes, about: int, enclosed: socket.socket | None, deadline: Deadline,
-        start: bool = True,
-    ) -> tuple[int, int, int | None]:  # fmt: skip
-        """A process, what about it, and a pidfd if there is one. Raises EngineFailed."""
+        self, what: bytes, about: int, enclosed: socket.socket | None, deadline: Deadline
+    ) -> tuple[int, int, int | None]:
+        """A process, what about it, and a pidfd if there is one. Raises as `fork` does."""
         if not self._lock.acquire(timeout=deadline.remaining):
-            raise EngineFailed(log="the fork server has others to answer")
+            raise Overloaded(log="the fork server has others to answer")
         try:
-            veteran = self._answered
-            try:
-                return self._exchange(what, about, enclosed, deadline)
-            except (OSError, EOFError) as error:
-                self._failed(error)
-                if not (start and veteran) or isinstance(error, TimeoutError):
-                    raise EngineFailed(log=f"the fork server does not answer: {error}") from None
-            try:  # it had worked until now
-                return self._exchange(what, about, enclosed, deadline)
-            except (OSError, EOFError) as error:
-                self._failed(error)
-                raise EngineFailed(log=f"the fork server does not start: {error}") from None
+            # One that has worked until now is started again at once.
+            for more in (True, False) if what == FORK and self._answered else (False,):
+                try:
+                    return self._exchange(what, about, enclosed, deadline)
+                except TimeoutError:
+                    self._waited()
+                    raise Overloaded(log="the fork server did not answer in time") from None
+                except (OSError, EOFError) as error:
+                    self._failed(error)
+                    if not more:
+                        raise EngineFailed(log=f"the fork server has failed: {error}") from None
+            raise AssertionError
         finally:
             self._lock.release()
 
     def _exchange(
         self, what: bytes, about: int, enclosed: socket.socket | None, deadline: Deadline
     ) -> tuple[int, int, int | None]:
-        control = self._running()
+        control = self._running() if what == FORK else self._control
+        if control is None:
+            raise EOFError("there is none")
         self._number = number = (self._number + 1) % 2**32
         if self._unanswered_since is None:
             self._unanswered_since = time.monotonic()
@@ -161,15 +170,17 @@ class Starter:
         self._answered, self._unanswered_since = False, None
         return self._control
 
+    def _waited(self) -> None:
+        """Without an answer: whoever asked may have had little time, or it hangs."""
+        since = self._unanswered_since
+        if since is not None and time.monotonic() - since > _PATIENCE:
+            self._failed(TimeoutError("no answer"))
+
     def _failed(self, error: OSError | EOFError) -> None:
-        if isinstance(error, TimeoutError):
-            since = self._unanswered_since
-            if since is None or time.monotonic() - since < _PATIENCE:
-                return  # whoever asked had little time
         worked = self._answered
         status = self._end()
         if not self._closed:
-            log.error("the fork server of renders has ended (%s): %s", status, error)
+            log.error("the fork server of renders has ended (status %s): %s", status, error)
         if not worked:
             pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._failures)
             self._failures += 1

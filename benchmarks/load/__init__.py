@@ -1,0 +1,1 @@
+"""What benchmarks/pressure.py and benchmarks/soak.py share: servers, clients, looks into /proc."""

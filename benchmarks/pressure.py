@@ -1,0 +1,194 @@
+"""Hits while misses come at ten times the capacity: `python -m benchmarks.pressure`.
+
+    python -m benchmarks.pressure [--rounds N] [--seconds S] [--set NAME=VALUE]
+
+One `thumbproxy serve` with its default settings. How many pictures it makes a second is measured
+first, by as many clients as keep it busy. Then rounds take turns: hits alone, and hits beside
+misses that come ten times as often as they can be made. Both kinds come at random moments that do
+not depend on the replies, and each latency counts from the moment at which a request was due.
+
+The clients are two processes, on the same processors as the server: what they take, it does not
+have. That of the hits is given priority where that is allowed, so that it measures the server and
+not itself; "late" tells how late it was even so.
+
+The exit status is 1 when something is not as promised: the p99 of hits beside misses at most 3
+times that of hits alone (medians of the rounds), every hit answered, refusals within 50 ms (p99),
+and memory within its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.load.family import MIB, ROLES, family, rss
+from benchmarks.load.openloop import Client, Reply, closed_loop, open_loop, percentile, request
+from benchmarks.load.photos import SIDES, album, unseen
+from benchmarks.load.servers import THUMBS, Server, serve
+
+PHOTOS = 24
+CAPACITY_SECONDS = 6.0
+# Of a loaded round, what passes until everything that can wait does.
+SETTLING = 2.0
+RATIO, REFUSAL = 3.0, 0.050
+# A decoded pixel, the copy of it that is resized, and what encoders add.
+BYTES_PER_PIXEL = 10
+
+
+class Round(NamedTuple):
+    """What one round showed; times in seconds."""
+
+    hits: list[Reply]
+    misses: list[Reply]
+
+    def p(self, percent: float) -> float:
+        return percentile([reply.seconds for reply in self.hits], percent)
+
+
+class Peak:
+    """The largest memory of a server's processes together, and of each role."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ended = threading.Event()
+        self.idle = self._looked()
+        self.total = sum(self.idle.values())
+        self.roles: Counter[str] = Counter(self.idle)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            now = self._looked()
+            self.total = max(self.total, sum(now.values()))
+            self.roles |= now
+
+    def _looked(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for process in family(self._server.pid):
+            found[process.role] += rss(process.pid)
+        return found
+
+
+def main() -> int:
+    arguments = parsed()
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        names = album(home / "photos", PHOTOS)
+        settings = dict(pair.split("=", 1) for pair in arguments.set)
+        with serve(home, str(home / "photos"), **settings) as server:
+            return 0 if measured(server, names, arguments) else 1
+
+
+def parsed() -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pressure",
+                                     description=__doc__.split(":")[0])  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=7, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=8, help="of a round")
+    parser.add_argument("--hits", type=float, default=150, help="a second")
+    parser.add_argument("--times", type=float, default=10, help="misses, by what can be made")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting of the server that is not its default")  # fmt: skip
+    return parser.parse_args()
+
+
+def measured(server: Server, names: list[str], arguments: argparse.Namespace) -> bool:
+    hits_of = Client(server.port)
+    misses_of = Client(server.port)
+    kept = [request(THUMBS.url(name, width=400, format="webp", version="v1")) for name in names]
+    fresh = unseen(names, seed=1)
+    open_loop(server.port, kept, 100, 2.0)  # they are made
+    at_once = 4 * (os.cpu_count() or 1)
+    made = closed_loop(server.port, list(islice(fresh, 20_000)), at_once, CAPACITY_SECONDS)
+    capacity = sum(reply.status == 200 for reply in made) / CAPACITY_SECONDS
+    rate = capacity * arguments.times
+    print(f"{os.cpu_count()} processors, clients included; photos of {SIDES[0]}x{SIDES[1]}, "
+          f"{capacity:.0f} pictures/s made by {at_once} clients")  # fmt: skip
+    print(f"{arguments.rounds} rounds of {arguments.seconds:g} s: "
+          f"{arguments.hits:g} hits/s, {rate:.0f} misses/s\n", flush=True)  # fmt: skip
+    idle, loaded = [], []
+    peak = Peak(server)
+    print("| round | hits alone p50, p99 ms | beside misses p50, p99 ms | late p99 ms "
+          "| 503 | 503 p50, p99 ms | made/s |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    with peak.watched():
+        for number in range(arguments.rounds):
+            hits_of.begin(kept, arguments.hits, arguments.seconds)
+            idle.append(Round(hits_of.replies(), []))
+            asked = list(islice(fresh, int(rate * arguments.seconds * 1.1) + 100))
+            misses_of.begin(asked, rate, arguments.seconds)
+            hits_of.begin(kept, arguments.hits, arguments.seconds)
+            loaded.append(Round(settled(hits_of.replies()), settled(misses_of.replies())))
+            row(number + 1, idle[-1], loaded[-1], arguments.seconds - SETTLING)
+    hits_of.close()
+    misses_of.close()
+    return verdict(idle, loaded, peak)
+
+
+def settled(replies: list[Reply]) -> list[Reply]:
+    return [reply for reply in replies if reply.due >= SETTLING]
+
+
+def row(number: int, idle: Round, loaded: Round, seconds: float) -> None:
+    refused = [reply.seconds for reply in loaded.misses if reply.status == 503]
+    made = sum(reply.status == 200 for reply in loaded.misses) / seconds
+    late = percentile([reply.late for reply in loaded.hits], 99)
+    cells = (f"{idle.p(50) * 1e3:.2f}, {idle.p(99) * 1e3:.2f}",
+             f"{loaded.p(50) * 1e3:.2f}, {loaded.p(99) * 1e3:.2f}", f"{late * 1e3:.2f}",
+             f"{len(refused) / max(1, len(loaded.misses)):.0%}",
+             f"{percentile(refused, 50) * 1e3:.1f}, {percentile(refused, 99) * 1e3:.1f}",
+             f"{made:.0f}")  # fmt: skip
+    print(f"| {number} | {' | '.join(cells)} |", flush=True)
+
+
+def verdict(idle: list[Round], loaded: list[Round], peak: Peak) -> bool:
+    alone = median(round.p(99) for round in idle)
+    beside = median(round.p(99) for round in loaded)
+    hits = Counter(reply.status for round in (*idle, *loaded) for reply in round.hits)
+    misses = Counter(reply.status for round in loaded for reply in round.misses)
+    refused = [reply.seconds for round in loaded for reply in round.misses if reply.status == 503]
+    refusal = percentile(refused, 99)
+    print(f"\nhits by status: {dict(hits)}; misses by status: {dict(misses)}")
+    good = [
+        told(f"p99 of hits: alone {alone * 1e3:.2f} ms, beside misses {beside * 1e3:.2f} ms, "
+             f"{beside / alone:.2f} times", beside <= RATIO * alone, f"{RATIO:g} times"),
+        told(f"hits that were not answered: {hits.total() - hits[200]}", hits.total() == hits[200],
+             "none"),
+        told(f"503s take {refusal * 1e3:.1f} ms (p99 of {len(refused)})", refusal <= REFUSAL,
+             f"{REFUSAL * 1e3:g} ms"),
+    ]  # fmt: skip
+    return all([*good, memory(peak)])
+
+
+def memory(peak: Peak) -> bool:
+    for role in ROLES:
+        print(f"memory of {role}: {peak.idle[role] / MIB:.0f} MiB before, "
+              f"{peak.roles[role] / MIB:.0f} MiB at most")  # fmt: skip
+    return told(f"together {peak.total / MIB:.0f} MiB", True, "?")
+
+
+def told(what: str, good: bool, promised: str) -> bool:
+    print(f"{what}: {'as' if good else 'NOT as'} promised, at most {promised}")
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(main())

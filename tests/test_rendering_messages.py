@@ -1,0 +1,186 @@
+"""What a render process says is believed as far as it can be checked, and no further."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thumbproxy.errors import BrokenImage, DecoderFailed, Expired, ThumbproxyError
+from thumbproxy.limits import Limits
+from thumbproxy.media import Encoded, Format
+from thumbproxy.options import Options
+from thumbproxy.rendering.base import Task
+from thumbproxy.rendering.messages import (
+    HEAD,
+    MOST_HEADER,
+    Garbled,
+    check_picture,
+    failed,
+    header_length,
+    hello,
+    made,
+    order,
+    read_hello,
+    read_order,
+    read_reply,
+)
+
+TASK = Task(b"source", ((Options(width=10), Format.JPEG), (Options(), Format.JSON)))
+LIMITS = Limits()
+PICTURE = [4, 10, 8, 0.5, 0.25]
+
+
+def header_of(message: bytes) -> bytes:
+    length = header_length(message[: HEAD.size])
+    return message[HEAD.size : HEAD.size + length]
+
+
+def reply(**more: Any) -> bytes:
+    return json.dumps({"made": [PICTURE, PICTURE], "resident": 1, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TASK,
+        Task(b"", ((Options(), Format.PNG),)),
+        Task(
+            bytes(range(256)) * 100,
+            ((Options.read("crop_0.1x0.2x0.3x0.4,w_10,dpr_1.5,g_0.31x0.7,e_99"), Format.AVIF),),
+            Format.JPEG,
+        ),
+    ],
+)
+def test_an_order_arrives_as_it_was_given(task: Task) -> None:
+    line = io.BytesIO(order(task, 2.5) + task.source)
+    assert read_order(line) == (task, 2.5)
+    assert read_order(line) is None
+
+
+def test_an_order_that_is_cut_short_is_none() -> None:
+    assert read_order(io.BytesIO(order(TASK, 1) + b"sour")) is None
+
+
+def test_pictures_arrive_as_they_were_made() -> None:
+    pictures = [
+        Encoded(b"\xff\xd8\xff", Format.JPEG, 10, 8, 0.5, 0.25),
+        Encoded(b"{}", Format.JSON, 1, 2),
+    ]
+    message = made(pictures, 77)
+    answer = read_reply(header_of(message), TASK, LIMITS)
+    assert answer.lengths == (3, 2)
+    assert answer.resident == 77
+    assert [(one.format, one.width, one.height) for one in answer.pictures] == [
+        (Format.JPEG, 10, 8), (Format.JSON, 1, 2)]  # fmt: skip
+    assert answer.pictures[0].render_seconds == 0.5
+    assert message.endswith(b"\xff\xd8\xff{}")
+
+
+@pytest.mark.parametrize("error", [BrokenImage("Why.", log="who"), DecoderFailed()])
+def test_errors_arrive_as_they_were_raised(error: ThumbproxyError) -> None:
+    arrived = read_reply(header_of(failed(error, 1)), TASK, LIMITS).error
+    assert (type(arrived), str(arrived)) == (type(error), error.reason)
+    assert arrived is not None
+    assert arrived.log == error.log
+
+
+def test_an_error_that_no_render_has_is_the_engines_fault() -> None:
+    arrived = read_reply(header_of(failed(Expired(), 1)), TASK, LIMITS).error
+    assert arrived is not None
+    assert arrived.token == "engine-failed"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 60_000,
+        b"\xff\xfe",
+        b"{}",
+        b'{"resident": 1}',
+        reply(resident=-1),
+        reply(resident=True),
+        reply(resident=2**70),
+        reply(made=[PICTURE]),
+        reply(made=[PICTURE] * 3),
+        reply(made=[PICTURE, 7]),
+        reply(made=[PICTURE, [4, 10, 8, 0.5]]),
+        reply(made=[PICTURE, [0, 10, 8, 0, 0]]),
+        reply(made=[PICTURE, [2**40, 10, 8, 0, 0]]),
+        reply(made=[PICTURE, [4.0, 10, 8, 0, 0]]),
+        reply(made=[PICTURE, [4, 0, 8, 0, 0]]),
+        reply(made=[PICTURE, [4, 4097, 8, 0, 0]]),
+        reply(made=[PICTURE, [4, "10", 8, 0, 0]]),
+        reply(made=[PICTURE, [4, 10, 8, -1, 0]]),
+        reply(made=[PICTURE, [4, 10, 8, float("nan"), 0]]),
+        reply(made=[PICTURE, [4, 10, 8, float("inf"), 0]]),
+        reply(made=[PICTURE, [4, 10, 8, "0", 0]]),
+        json.dumps({"failed": "overloaded", "reason": "", "log": "", "resident": 1}).encode(),
+        json.dumps({"failed": "expired", "reason": "", "log": "", "resident": 1}).encode(),
+        json.dumps({"failed": ["x"], "reason": "", "log": "", "resident": 1}).encode(),
+        json.dumps({"failed": "broken-image", "log": "", "resident": 1}).encode(),
+        json.dumps(
+            {"failed": "broken-image", "reason": "x" * 500, "log": "", "resident": 1}
+        ).encode(),
+    ],
+)
+def test_what_cannot_be_is_refused(header: bytes) -> None:
+    with pytest.raises(Garbled):
+        read_reply(header, TASK, LIMITS)
+
+
+@pytest.mark.parametrize("length", [0, 1, MOST_HEADER + 1, 2**32 - 1])
+def test_headers_have_a_length_that_can_be(length: int) -> None:
+    with pytest.raises(Garbled):
+        header_length(HEAD.pack(length))
+
+
+@pytest.mark.parametrize(
+    ("format", "body"),
+    [
+        (Format.JPEG, b"\x89PNG\r\n\x1a\n"),
+        (Format.PNG, b"<html>"),
+        (Format.GIF, b"GIF"),
+        (Format.WEBP, b"RIFF0000WAVE"),
+        (Format.AVIF, b"0000ftypmp42"),
+        (Format.JSON, b"<script>"),
+        (Format.JSON, b"{]"),
+        (Format.JSON, b""),
+    ],
+)
+def test_a_picture_begins_as_its_format_does(format: Format, body: bytes) -> None:
+    with pytest.raises(Garbled):
+        check_picture(body, format)
+
+
+def test_a_hello_names_the_sandbox() -> None:
+    assert read_hello(header_of(hello({"seccomp": "on\n"}))) == {"seccomp": "on\ufffd"}
+    for nonsense in (b'{"sandbox": 1}', b'{"sandbox": {"a": 1}}', b"{}", b'{"sandbox": []}'):
+        with pytest.raises(Garbled):
+            read_hello(nonsense)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+_FIELDS = st.sampled_from(["made", "failed", "reason", "log", "resident", "sandbox"])
+
+
+@given(st.dictionaries(_FIELDS, _JSON | st.just([PICTURE, PICTURE]) | st.just(1)))
+def test_whatever_it_says_it_is_a_reply_or_garbled(facts: dict[str, Any]) -> None:
+    header = json.dumps(facts).encode()
+    with contextlib.suppress(Garbled):
+        answer = read_reply(header, TASK, LIMITS)
+        assert (answer.error is None) == (len(answer.pictures) == 2)
+    with contextlib.suppress(Garbled):
+        read_hello(header)

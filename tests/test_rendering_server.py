@@ -1,0 +1,147 @@
+"""Render processes under gunicorn: forked, preloaded, killed and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pictures import encoded, landscape
+from servers import HOST, KEY, Server, free_port, freeze, running, thumbproxy
+
+from thumbproxy import Thumbnails
+from thumbproxy.adapters import engine_of, runner_of
+from thumbproxy.limits import Deadline, Limits
+from thumbproxy.metrics import Metrics
+from thumbproxy.rendering.processes import Processes
+from thumbproxy.rendering.threads import Threads
+from thumbproxy.settings import Settings
+
+THUMBS = Thumbnails(keys=[KEY])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(encoded(landscape(300, 200)))
+    return folder
+
+
+def url(width: int, format: str = "jpg") -> str:
+    return THUMBS.url("a.jpg", width=width, format=format)
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def family(pid: int) -> list[int]:
+    return [pid, *(one for child in children(pid) for one in family(child))]
+
+
+def renderers(server: Server) -> list[int]:
+    assert server.process
+    return [pid for pid in family(server.process.pid) if name(pid) == "thumb-render"]
+
+
+def wait_until_gone(pids: list[int], seconds: float = 3) -> None:
+    deadline = Deadline(seconds)
+    while any(name(pid) for pid in pids):
+        assert not deadline.passed, "they are still there"
+        threading.Event().wait(0.005)
+
+
+@contextmanager
+def preloaded(folder: Path, cache: Path) -> Iterator[Server]:
+    port = free_port()
+    settings = {"KEYS": KEY, "ORIGIN": str(folder), "CACHE_DIR": str(cache)}
+    environ = {name: text for name, text in os.environ.items() if "THUMBPROXY" not in name}
+    environ |= {f"THUMBPROXY_{name}": text for name, text in settings.items()}
+    command = [
+        sys.executable, "-m", "gunicorn", "--preload", "--worker-class", "gthread",
+        "--threads", "8", "--workers", "2", "--bind", f"{HOST}:{port}", "--no-control-socket",
+        "thumbproxy.build:application()",
+    ]  # fmt: skip
+    with running(command, port, env=environ) as server:
+        yield server
+
+
+def test_a_preloaded_server_renders_and_loses_nothing_with_a_worker(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Workers that are killed leave no processes; and those that come after them render."""
+    with preloaded(folder, tmp_path / "cache") as server:
+        assert server.process
+        for width in range(50, 58):
+            assert server.ask(url(width)).status == 200
+        old = renderers(server)
+        assert old
+        # What the workers were forked from has no render processes, and needs none.
+        assert all(name(pid) != "thumb-forks" for pid in children(server.process.pid))
+        for worker in children(server.process.pid):
+            os.kill(worker, signal.SIGKILL)
+        wait_until_gone(old)
+        for width in range(60, 64):
+            assert server.ask(url(width, "webp")).status == 200
+        everyone = family(server.process.pid)
+    wait_until_gone(everyone)
+
+
+def test_render_processes_that_hang_cost_a_504_and_hits_go_on(folder: Path, tmp_path: Path) -> None:
+    with thumbproxy(
+        *("--origin", str(folder), "--cache-dir", str(tmp_path / "cache")),
+        THUMBPROXY_WORKERS="1", THUMBPROXY_RENDER_TIMEOUT="0.7", THUMBPROXY_FAILURE_TTL="0",
+    ) as server:  # fmt: skip
+        while server.ask(url(50)).status == 503:  # until the first process is ready
+            pass
+        assert server.ask(url(50)).status == 200
+        for pid in renderers(server):
+            freeze(pid)
+        slow: list[int] = []
+        thread = threading.Thread(target=lambda: slow.append(server.ask(url(51)).status))
+        thread.start()
+        while thread.is_alive():
+            assert server.ask(url(50)).status == 200
+        assert slow[0] in (200, 504)  # another process may have been free
+        deadline = Deadline(3)  # for which such a picture is not tried again
+        while (status := server.ask(url(52)).status) != 200:
+            assert status == 504
+            assert not deadline.passed
+
+
+def test_a_server_that_is_told_to_stop_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    with thumbproxy("--origin", str(folder), "--cache-dir", str(tmp_path / "cache")) as server:
+        assert server.process
+        assert server.ask(url(50)).status == 200
+        everyone = family(server.process.pid)
+        assert any(name(pid) == "thumb-forks" for pid in everyone)
+        os.killpg(server.process.pid, signal.SIGTERM)  # as a terminal or a service does
+        assert server.process.wait(10) == 0
+        wait_until_gone(everyone)
+
+
+@pytest.mark.parametrize(
+    ("isolation", "kind"), [("auto", Threads), ("threads", Threads), ("processes", Processes)]
+)
+def test_the_setting_decides(isolation: str, kind: type) -> None:
+    settings = Settings(keys=(KEY,), isolation=isolation, renders=3)
+    runner = runner_of(engine_of(settings, Limits()), settings, Metrics())
+    assert type(runner) is kind
+    assert runner.size == 3
+    runner.close()

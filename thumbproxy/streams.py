@@ -1,0 +1,182 @@
+"""What a thread reads a request from, and writes a reply to, without waiting long for a client.
+
+What a client does not take of a reply is kept, to be sent outside of the thread that made it. What
+then is left to wait for in a thread, a body that comes slowly or one too long to be kept, is
+allowed to a part of the threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import BinaryIO, NamedTuple
+
+# Bytes of a reply that wait in memory. More of what is passed on wait in a thread.
+_MOST_HELD = 256 * 1024
+# Seconds in which a client that a thread waits for has to send or take something.
+_PATIENCE = 10.0
+
+
+class _Part(NamedTuple):
+    """What is left of a file to be sent; the descriptor is ours."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+class Wait:
+    """Lets few threads at a time wait for their clients, and those not for long."""
+
+    def __init__(self, most: int) -> None:
+        self._places = threading.BoundedSemaphore(most)
+
+    def __call__(self, connection: socket.socket, event: int, seconds: float = _PATIENCE) -> None:
+        """Until there is something to be done. Raises ConnectionResetError, which gunicorn takes
+        for a client that has gone."""
+        if not self._places.acquire(blocking=False):
+            raise ConnectionResetError(errno.ECONNRESET, "too many clients are slow")
+        try:
+            poll = select.poll()
+            poll.register(connection, event)
+            if not poll.poll(max(0.0, seconds) * 1000):
+                raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
+        finally:
+            self._places.release()
+
+
+class Incoming:
+    """What gunicorn's parser reads from: a socket whose client has to go on sending."""
+
+    def __init__(self, connection: socket.socket, wait: Wait) -> None:
+        self._connection = connection
+        self._wait = wait
+        self._seconds: float | None = None
+
+    def gettimeout(self) -> float | None:
+        return self._seconds
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def recv(self, size: int) -> bytes:
+        until = time.monotonic() + min(_PATIENCE, self._seconds or _PATIENCE)
+        while True:
+            try:
+                return self._connection.recv(size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._wait(self._connection, select.POLLIN, until - time.monotonic())
+
+
+class Outgoing:
+    """What gunicorn writes replies to: sends what the client takes at once, and keeps the rest.
+
+    The head of a reply is held back until something of its body comes, which gunicorn has at
+    hand, or until `end`: one packet and one wake-up of the client instead of two.
+    """
+
+    def __init__(self, connection: socket.socket, wait: Wait) -> None:
+        self._connection = connection
+        self._wait = wait
+        self._head: bytes | None = b""
+        self._rest: deque[memoryview | _Part] = deque()
+        self._held = 0
+
+    def __bool__(self) -> bool:
+        """Whether something is left to be sent."""
+        return bool(self._rest)
+
+    def begin(self) -> None:
+        """A new reply."""
+        self._head = None
+
+    def end(self) -> None:
+        """The reply is whole."""
+        if self._head:
+            self._write((self._head,))
+        self._head = b""
+
+    def sendall(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+        elif self._head:
+            head, self._head = self._head, b""
+            self._write((head, data))
+        else:
+            self._write((data,))
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int = 0) -> None:
+        if self._head:
+            self._write((self._head,), socket.MSG_MORE)
+            self._head = b""
+        sent = 0 if self._rest else self._send_file(file.fileno(), offset, count)
+        if sent < count:  # the file is closed when we come back
+            self._rest.append(_Part(os.dup(file.fileno()), offset + sent, count - sent))
+
+    def _write(self, data: tuple[bytes, ...], flags: int = 0) -> None:
+        size = sum(map(len, data))
+        while self._held and self._held + size > _MOST_HELD:
+            self._wait(self._connection, select.POLLOUT)
+            self.push()
+        sent = 0 if self._rest else self._send(data, flags)
+        if sent < size:
+            left = memoryview(data[0] if len(data) == 1 else b"".join(data))[sent:]
+            self._rest.append(left)
+            self._held += len(left)
+
+    def push(self) -> int:
+        """Send what the client takes now; the bytes. Raises OSError when it takes no more."""
+        pushed = 0
+        while self._rest:
+            first = self._rest[0]
+            left: memoryview | _Part
+            if isinstance(first, _Part):
+                sent = self._send_file(*first)
+                left = first._replace(offset=first.offset + sent, length=first.length - sent)
+                done = not left.length
+            else:
+                sent = self._send((first,))
+                left, done = first[sent:], sent == len(first)
+                self._held -= sent
+            pushed += sent
+            if not done:
+                self._rest[0] = left
+                break
+            self._forget_first()
+        return pushed
+
+    def drop(self) -> None:
+        while self._rest:
+            self._forget_first()
+        self._held = 0
+
+    def _forget_first(self) -> None:
+        first = self._rest.popleft()
+        if isinstance(first, _Part):
+            os.close(first.descriptor)
+
+    def _send(self, data: tuple[bytes | memoryview, ...], flags: int = 0) -> int:
+        try:
+            return self._connection.sendmsg(data, (), socket.MSG_DONTWAIT | flags)
+        except BlockingIOError:
+            return 0
+
+    def _send_file(self, descriptor: int, offset: int, count: int) -> int:
+        self._connection.setblocking(False)  # there is no other way to say so to `sendfile`
+        sent = 0
+        try:
+            while sent < count:
+                more = os.sendfile(
+                    self._connection.fileno(), descriptor, offset + sent, count - sent
+                )
+                if not more:
+                    raise ConnectionResetError(errno.ECONNRESET, "the file has become shorter")
+                sent += more
+        except BlockingIOError:
+            pass
+        return sent
