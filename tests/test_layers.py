@@ -20,8 +20,8 @@ LAYERS = """
     errors
     media  limits  kinds  hosts
     options  signing
-    urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics  access
-    concurrency
+    urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
+    concurrency  access
     negotiate  responses  settings  thumbnails
     imaging  origins  caches
     rendering

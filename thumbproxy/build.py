@@ -99,15 +99,23 @@ class ThumbProxy(Middleware):
         return self._purger.purge(what)
 
 
+def resolved(settings: Settings) -> Settings:
+    """The settings of the standalone server, with its own answers to what they leave open."""
+    cores = os.cpu_count() or 1
+    workers = settings.workers or cores
+    return replace(
+        settings,
+        workers=workers,
+        # Two at least, so that one that hangs does not keep all others waiting until it is killed.
+        renders=settings.renders or max(2, -(-cores // workers)),
+        isolation="processes" if settings.isolation == "auto" else settings.isolation,
+    )
+
+
 def standalone(settings: Settings) -> Site:
     """The standalone server's application. Raises SettingsError."""
     origins = served_origins(settings)
-    if not settings.renders:
-        cores, workers = os.cpu_count() or 1, settings.workers or os.cpu_count() or 1
-        # Two at least, so that one that hangs does not keep all others waiting until it is killed.
-        settings = replace(settings, renders=max(2, -(-cores // workers)))
-    if settings.isolation == "auto":
-        settings = replace(settings, isolation="processes")
+    settings = resolved(settings)
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     built = parts(settings, origins)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from thumbproxy.errors import SettingsError
 from thumbproxy.ops import SHARED_DIRECTORY, settled
+
+log = logging.getLogger(__name__)
 
 MEMORY = "/dev/shm"  # noqa: S108 - files there have names of their own
 _OUR_DIRECTORY = "thumbproxy-metrics-"
@@ -20,6 +24,9 @@ _OUR_DIRECTORY = "thumbproxy-metrics-"
 _SETTLING = 60
 # Kinds of files whose values outlive the process that counted them.
 _KEPT = ("counter", "histogram", "summary", "gauge_mostrecent")
+# Bytes of each kind of file: every series there can be is in it from the start.
+_SIZES = {"counter": 65_536, "gauge_livemax": 65_536, "gauge_mostrecent": 65_536,
+          "histogram": 131_072}  # fmt: skip
 
 
 def share_metrics() -> None:
@@ -37,18 +44,74 @@ def share_metrics() -> None:
         if named and not inherited:
             os.makedirs(named, exist_ok=True)
             retire(named)
+            _allocate(named)
             return
         place = MEMORY if os.path.isdir(MEMORY) else tempfile.gettempdir()
         _sweep(place)
         directory = tempfile.mkdtemp(prefix=_OUR_DIRECTORY, dir=place)
         # Held, also by our children, until the last of us ends: for those who sweep.
         fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH)
+        atexit.register(_remove, directory, os.getpid())
+        _allocate(directory)
     except OSError as error:
+        where = error.filename or named or MEMORY
         raise SettingsError(
-            [f"{SHARED_DIRECTORY}: {error.filename} cannot be used: {error.strerror}."]
+            [f"{SHARED_DIRECTORY}: {where} cannot be used: {error.strerror}."]
         ) from None
     os.environ[SHARED_DIRECTORY] = directory
-    atexit.register(_remove, directory, os.getpid())
+
+
+def reserve() -> None:
+    """Have room for all that this process will count, before it counts anything.
+
+    prometheus-client maps files with holes in them, and on a full file system a write into a hole
+    ends the process: every new worker would. Where there is no room, what this process counts is
+    lost, and it serves all the same.
+    """
+    directory = os.environ.get(SHARED_DIRECTORY)
+    if not directory:
+        return
+    try:
+        _allocate(directory)
+    except OSError as error:
+        from prometheus_client import values  # noqa: PLC0415 - an extra
+
+        vars(values)["MmapedDict"] = _Lost
+        log.error("what this process counts is lost: %s: %s", directory, error.strerror)
+
+
+def _allocate(directory: str) -> None:
+    """Raises OSError, and leaves nothing then."""
+    made: list[str] = []
+    try:
+        for kind, size in _SIZES.items():
+            made.append(f"{directory}/{kind}_{os.getpid()}.db")
+            fd = os.open(made[-1], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, size)
+            finally:
+                os.close(fd)
+    except OSError:
+        for path in made:
+            with suppress(OSError):
+                os.unlink(path)
+        raise
+
+
+class _Lost:
+    """Stands in for prometheus-client's mapped file: numbers that nobody else sees."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        self._values: dict[str, tuple[float, float]] = {}
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        return self._values.get(key, (0.0, 0.0))
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        self._values[key] = value, timestamp
+
+    def close(self) -> None:
+        pass
 
 
 def _sweep(place: str) -> None:

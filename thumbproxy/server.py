@@ -174,5 +174,7 @@ def child_exit(server: Any, worker: Any) -> None:
         return
     try:
         retire(directory)
+    except OSError as error:
+        log.error("what worker %s counted is left where it is: %s", worker.pid, error.strerror)
     except Exception:  # or gunicorn itself would end
         log.exception("what worker %s counted could not be put with the rest", worker.pid)

@@ -221,6 +221,13 @@ class Sources:
         began = self._records.now()
         before = known if isinstance(known, SourceRecord) else None
         try:
+            self._unkept.check((job.request.source, job.request.options.version))
+        except (SourceError, OriginError) as error:
+            stale = None if before is None else self._stale_for(job, before, error)
+            if stale is None:
+                raise
+            return stale
+        try:
             return self._fetch(job, before, before.validators if before else Validators())
         except (SourceError, OriginError) as error:
             stale = self._failed(job, before, error, began)
@@ -299,9 +306,10 @@ class Sources:
             standing = self._records.let_stand(name, replace(known, failure=failure))
             if standing.fetched_at > known.fetched_at and isinstance(standing, SourceRecord):
                 return Source(standing)  # somebody else had an answer
-            usable = known.error_until > now and version in (None, known.v)
-            status = f"fwd=stale; detail={error.token}"
-            return Source(replace(known, failure=failure), status=status) if usable else None
+            latest = self._records.known(name)[0]
+            if not isinstance(latest, SourceRecord) or latest.failure != failure:
+                self._unkept.remember((name, version), error, seconds)  # a disk that only reads
+            return self._stale_for(job, replace(known, failure=failure), error)
         # That an origin failed is no news, and stands against nothing that it has said.
         said = not isinstance(error, OriginError)
         validators = Validators(job.origin.fingerprint(job.path) or "" if job.origin.local else "")
@@ -312,6 +320,15 @@ class Sources:
             if not job.origin.local and self._records.known(name)[0] is None:
                 self._unkept.remember((name, version), error, self._lifetimes.failure)
         return None
+
+    def _stale_for(
+        self, job: Job, known: SourceRecord, error: SourceError | OriginError
+    ) -> Source | None:
+        """The picture that there was, in place of one that the origin could not give."""
+        usable = known.error_until > self._records.now() and (
+            job.request.options.version in (None, known.v)
+        )
+        return Source(known, status=f"fwd=stale; detail={error.token}") if usable else None
 
 
 def _lease(source: str, version: str = "") -> str:

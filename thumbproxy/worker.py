@@ -18,6 +18,7 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from thumbproxy.clients import LONGEST_HEAD, Connection, allowed_files
+from thumbproxy.metrics_files import reserve
 from thumbproxy.streams import Wait
 
 # Bytes that a client may still send after its last reply.
@@ -65,6 +66,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         room = (allowed_files() - _OTHER_FILES) // _FILES_OF_A_CLIENT
         self.worker_connections = max(self.cfg.threads + 1, min(self.worker_connections, room))
         self.max_keepalived = self.worker_connections - self.cfg.threads
+        reserve()
         super().init_process()
 
     # -- requests come ---------------------------------------------------------------------

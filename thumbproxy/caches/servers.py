@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -25,7 +24,9 @@ class Servers:
         self._servers = list(servers)
         self.name = f"memcached {', '.join(servers)}"
         self._breaker = Breaker(self.name, _PAUSE_SECONDS, "memcached", metrics or Metrics())
-        self._local = threading.local()
+        # By process: a forked connection mixes up replies, and one that is closed says so to the
+        # server on behalf of all who have it. So a parent's are left alone.
+        self._idle: dict[int, list[pylibmc.Client]] = {}
 
     def ask(
         self, question: Callable[[pylibmc.Client], T], otherwise: T, *, urgent: bool = False
@@ -34,36 +35,34 @@ class Servers:
         failed."""
         if not (self._breaker.admits() or urgent):
             return otherwise
+        idle = self._idle.setdefault(os.getpid(), [])
         try:
-            answer = question(self._client())
+            client = idle.pop()
+        except IndexError:  # others have them all
+            client = self._new_client()
+        try:
+            answer = question(client)
         except pylibmc.TooBig:
-            # Its largest item is smaller than usual. It has answered, and is well.
-            self._breaker.succeeded()
-            return otherwise
+            answer = otherwise  # its largest item is smaller than usual; but it is well
         except (pylibmc.Error, OSError, ValueError) as error:
-            self._local.client = None  # replies to this question may still come: not to be reused
+            # The client is not used again: replies to this question may still come.
             self._breaker.failed(error)
             return otherwise
+        idle.append(client)
         self._breaker.succeeded()
         return answer
 
-    def _client(self) -> pylibmc.Client:
-        """This thread's client, made in this process: a forked connection mixes up replies."""
-        local, pid = self._local, os.getpid()
-        if getattr(local, "client", None) is None or local.pid != pid:
-            local.client = _BytesClient(
-                self._servers,
-                behaviors={
-                    "_poll_timeout": _POLL_TIMEOUT_MS,
-                    "connect_timeout": _POLL_TIMEOUT_MS,
-                    "tcp_nodelay": True,
-                    "ketama": True,
-                    "cas": True,
-                },
-            )
-            local.pid = pid
-        client: pylibmc.Client = local.client
-        return client
+    def _new_client(self) -> pylibmc.Client:
+        return _BytesClient(
+            self._servers,
+            behaviors={
+                "_poll_timeout": _POLL_TIMEOUT_MS,
+                "connect_timeout": _POLL_TIMEOUT_MS,
+                "tcp_nodelay": True,
+                "ketama": True,
+                "cas": True,
+            },
+        )
 
 
 class _BytesClient(pylibmc.Client):  # type: ignore[misc]

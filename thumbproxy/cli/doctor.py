@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import click
 
@@ -22,6 +20,7 @@ from thumbproxy.adapters import (
     runner_of,
     served_origins,
 )
+from thumbproxy.build import resolved
 from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.doctor.findings import Finding, worst
 from thumbproxy.doctor.machine import machine
@@ -51,7 +50,7 @@ def doctor(as_json: bool, config: str | None, **arguments: str | None) -> None:
 
     Exit status: 0 it can serve, 1 something is critical, 2 the settings cannot be used.
     """
-    settings = _resolved(serving_settings(config, arguments))
+    settings = resolved(serving_settings(config, arguments))
     with _silent():
         findings = list(_examined(settings, _built(settings), config))
     if as_json:
@@ -71,18 +70,6 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def _resolved(settings: Settings) -> Settings:
-    """As `build.standalone` has them."""
-    cores = os.cpu_count() or 1
-    workers = settings.workers or cores
-    return replace(
-        settings,
-        workers=workers,
-        renders=settings.renders or max(2, -(-cores // workers)),
-        isolation="processes" if settings.isolation == "auto" else settings.isolation,
-    )
 
 
 def _built(settings: Settings) -> Runner:

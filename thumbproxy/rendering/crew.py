@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # Seconds that a process may take until it is ready: the first one has all modules to wait for.
 _TO_BEGIN = 30.0
 # Seconds for one that has hung up to end as well, and for the fork server to tell how it ended.
-_TO_END = 0.5
+_TO_END = 0.25
 # How many processes may turn out to be dead before one is given up on.
 _ATTEMPTS = 3
 

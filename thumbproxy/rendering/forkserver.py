@@ -29,7 +29,7 @@ ANSWER = struct.Struct("!Iii")
 FORK, HOW_ENDED = b"F", b"E"
 # No answer yet, as what about it: the process still runs.
 STILL_RUNS = -(2**31)
-_PATIENCE = 1000  # ms for a process to end of which is asked how it ended
+_PATIENCE = 250  # ms for a process to end of which is asked how it ended
 _REMEMBERED = 256
 # They are for the worker, and reach all processes of its terminal or service. Renders in progress
 # are waited for; when the worker ends, we do.

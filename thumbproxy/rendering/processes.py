@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from thumbproxy.errors import DecoderFailed, RenderTooSlow, ThumbproxyError
+from thumbproxy.errors import DecoderFailed, EngineFailed, RenderTooSlow, ThumbproxyError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded
@@ -119,6 +119,8 @@ class Processes:
             status = crew.how_ended(process)
             why = f"its render process {_told(status)}"
             crew.dismiss(process, "crashed", _told(status))
+            if fresh and status is None:
+                raise EngineFailed(log=why) from None
             # SIGKILL is an operator's, or the kernel's, who is short of memory.
             again = used or status is None or status == -signal.SIGKILL
         except ThumbproxyError:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from thumbproxy.errors import CapacityError, EngineFailed, Overloaded
+from thumbproxy.errors import EngineFailed, Overloaded
 from thumbproxy.limits import Deadline
 from thumbproxy.rendering.child import Plan
 from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, QUESTION, STILL_RUNS
@@ -81,15 +81,17 @@ class Starter:
         return RenderProcess(pid, pidfd, ours)
 
     def how_ended(self, pid: int, deadline: Deadline) -> int | None:
-        """The exit status of a process that has ended, or minus the signal that ended it; None if
-        nobody knows."""
-        if self._control is None:
-            return None
+        """The exit status of a process that has ended, or minus the signal that ended it.
+
+        0 if it goes on, or nobody says so in time. None if the fork server has ended too.
+        """
         try:
             status = self._ask(HOW_ENDED, pid, None, deadline)[1]
-        except CapacityError:
+        except Overloaded:
+            return 0
+        except EngineFailed:
             return None
-        return None if status == STILL_RUNS else status
+        return 0 if status == STILL_RUNS else status
 
     def close(self) -> None:
         """End the fork server, and by that all render processes."""
