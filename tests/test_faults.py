@@ -457,6 +457,57 @@ def test_a_disk_that_became_read_only_is_read(
         check_whole(disk / "cache")
 
 
+class Failing(Gallery):
+    """Fails while it is broken."""
+
+    broken = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if not self.broken:
+            return super().__call__(environ, start_response)
+        self.asked[environ["PATH_INFO"]] += 1
+        start_response("500 No", [("Content-Length", "0")])
+        return []
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "status"),
+    [
+        ("max-age=0, stale-if-error=1000", 200),
+        ("max-age=0, stale-while-revalidate=1000, stale-if-error=1000", 200),
+        ("max-age=0, must-revalidate", 502),
+    ],
+)
+def test_a_failing_origin_is_spared_though_a_disk_can_keep_no_failure(
+    mounted: Mounted, lifetime: str, status: int
+) -> None:
+    disk = mounted("size=4m")
+    gallery = Failing(**{"a.jpg": jpeg(120, 80)})
+    gallery.headers = [("Cache-Control", lifetime)]
+    path = Thumbnails([servers.KEY]).url("a.jpg", width=30, format="jpg")
+    with servers.wsgi(gallery, validate=False) as site:
+        app = ThumbProxy(
+            Gallery(),
+            keys=[servers.KEY],
+            origin=site.url,
+            cache_dir=str(disk / "c"),
+            failure_ttl=30,
+        )
+
+        def get() -> int:
+            response = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
+            assert response
+            return response.status
+
+        assert get() == 200
+        mount("-o", "remount,ro", str(disk))
+        gallery.broken = True
+        before = gallery.asked["/a.jpg"]
+        assert {get() for _ in range(20)} == {status}
+        until(lambda: gallery.asked["/a.jpg"] > before)
+        assert gallery.asked["/a.jpg"] - before <= 2
+
+
 def test_a_disk_without_inodes_keeps_what_it_can(
     origin: servers.Server, mounted: Mounted, tmp_path: Path
 ) -> None:

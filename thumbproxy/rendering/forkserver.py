@@ -27,8 +27,8 @@ from thumbproxy.rendering.warmup import warm_up
 QUESTION = struct.Struct("!cII")
 ANSWER = struct.Struct("!Iii")
 FORK, HOW_ENDED = b"F", b"E"
-# No answer yet, as what about it: the process still runs.
-STILL_RUNS = -(2**31)
+# What about it, if not its end: it still runs, or was started by a fork server before us.
+STILL_RUNS, UNKNOWN = -(2**31), -(2**31) + 1
 _PATIENCE = 250  # ms for a process to end of which is asked how it ended
 _REMEMBERED = 256
 # They are for the worker, and reach all processes of its terminal or service. Renders in progress
@@ -133,7 +133,7 @@ class ForkServer:
                 if not ending.poll(_PATIENCE):
                     return STILL_RUNS
                 self._reap(pidfd)
-        return self._ended.get(pid, STILL_RUNS)
+        return self._ended.get(pid, UNKNOWN)
 
     def _reap(self, pidfd: int) -> None:
         if pidfd not in self._running:  # reaped since it was found ready

@@ -16,7 +16,7 @@ import time
 from thumbproxy.errors import EngineFailed, Overloaded
 from thumbproxy.limits import Deadline
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, QUESTION, STILL_RUNS
+from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, QUESTION, STILL_RUNS, UNKNOWN
 from thumbproxy.rendering.process import RenderProcess
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Starter:
             return 0
         except EngineFailed:
             return None
-        return 0 if status == STILL_RUNS else status
+        return {STILL_RUNS: 0, UNKNOWN: None}.get(status, status)
 
     def close(self) -> None:
         """End the fork server, and by that all render processes."""
@@ -136,7 +136,7 @@ class Starter:
     ) -> tuple[int, int, int | None]:
         control = self._running() if what == FORK else self._control
         if control is None:
-            raise EOFError("there is none")
+            raise EngineFailed(log="the fork server has ended")
         self._number = number = (self._number + 1) % 2**32
         if self._unanswered_since is None:
             self._unanswered_since = time.monotonic()
