@@ -8,8 +8,9 @@ misses that come ten times as often as they can be made. Both kinds come at rand
 not depend on the replies, and each latency counts from the moment at which a request was due.
 
 The clients are two processes, on the same processors as the server: what they take, it does not
-have. That of the hits is given priority where that is allowed, so that it measures the server and
-not itself; "late" tells how late it was even so.
+have. They go before it where that is allowed (to root), so that they measure the server and not
+themselves; "late" tells how late requests were sent even so. A machine that does other things at
+the same time has no verdict to give.
 
 The exit status is 1 when something is not as promised: the p99 of hits beside misses at most 3
 times that of hits alone (medians of the rounds), every hit answered, refusals within 50 ms (p99),
@@ -34,7 +35,9 @@ from typing import NamedTuple
 from benchmarks.load.family import MIB, ROLES, family, rss
 from benchmarks.load.openloop import Client, Reply, closed_loop, open_loop, percentile, request
 from benchmarks.load.photos import SIDES, album, unseen
-from benchmarks.load.servers import THUMBS, Server, serve
+from benchmarks.load.servers import KEY, THUMBS, Server, serve
+from thumbproxy.admission import misses_of
+from thumbproxy.settings import Settings
 
 PHOTOS = 24
 CAPACITY_SECONDS = 6.0
@@ -43,6 +46,8 @@ SETTLING = 2.0
 RATIO, REFUSAL = 3.0, 0.050
 # A decoded pixel, the copy of it that is resized, and what encoders add.
 BYTES_PER_PIXEL = 10
+# What the stack of a thread that has worked keeps, and malloc for it.
+THREAD = MIB // 4
 
 
 class Round(NamedTuple):
@@ -61,6 +66,7 @@ class Peak:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._ended = threading.Event()
+        self.count = Counter(process.role for process in family(server.pid))
         self.idle = self._looked()
         self.total = sum(self.idle.values())
         self.roles: Counter[str] = Counter(self.idle)
@@ -93,9 +99,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         names = album(home / "photos", PHOTOS)
-        settings = dict(pair.split("=", 1) for pair in arguments.set)
-        with serve(home, str(home / "photos"), **settings) as server:
-            return 0 if measured(server, names, arguments) else 1
+        said = dict(pair.split("=", 1) for pair in arguments.set)
+        settings = Settings.load(None, {}, {"keys": KEY, **said})
+        largest = max(path.stat().st_size for path in (home / "photos").iterdir())
+        with serve(home, str(home / "photos"), **said) as server:
+            idle, loaded, peak = measured(server, names, arguments)
+            good = verdict(idle, loaded)
+            return 0 if memory(peak, settings, largest) and good else 1
 
 
 def parsed() -> argparse.Namespace:
@@ -111,7 +121,10 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(server: Server, names: list[str], arguments: argparse.Namespace) -> bool:
+def measured(
+    server: Server, names: list[str], arguments: argparse.Namespace
+) -> tuple[list[Round], list[Round], Peak]:
+    """The rounds of hits alone, those beside misses, and the most memory."""
     hits_of = Client(server.port)
     misses_of = Client(server.port)
     kept = [request(THUMBS.url(name, width=400, format="webp", version="v1")) for name in names]
@@ -140,7 +153,7 @@ def measured(server: Server, names: list[str], arguments: argparse.Namespace) ->
             row(number + 1, idle[-1], loaded[-1], arguments.seconds - SETTLING)
     hits_of.close()
     misses_of.close()
-    return verdict(idle, loaded, peak)
+    return idle, loaded, peak
 
 
 def settled(replies: list[Reply]) -> list[Reply]:
@@ -159,7 +172,7 @@ def row(number: int, idle: Round, loaded: Round, seconds: float) -> None:
     print(f"| {number} | {' | '.join(cells)} |", flush=True)
 
 
-def verdict(idle: list[Round], loaded: list[Round], peak: Peak) -> bool:
+def verdict(idle: list[Round], loaded: list[Round]) -> bool:
     alone = median(round.p(99) for round in idle)
     beside = median(round.p(99) for round in loaded)
     hits = Counter(reply.status for round in (*idle, *loaded) for reply in round.hits)
@@ -175,14 +188,29 @@ def verdict(idle: list[Round], loaded: list[Round], peak: Peak) -> bool:
         told(f"503s take {refusal * 1e3:.1f} ms (p99 of {len(refused)})", refusal <= REFUSAL,
              f"{REFUSAL * 1e3:g} ms"),
     ]  # fmt: skip
-    return all([*good, memory(peak)])
+    return all(good)
 
 
-def memory(peak: Peak) -> bool:
+def memory(peak: Peak, settings: Settings, largest: int) -> bool:
+    """Resident memory of all processes together; shared pages count in each.
+
+    Bound: what there was before, and for each worker its threads and two copies of the source of
+    each miss that waits, and for each render process a picture's pixels.
+    """
     for role in ROLES:
-        print(f"memory of {role}: {peak.idle[role] / MIB:.0f} MiB before, "
+        print(f"memory of {peak.count[role]} x {role}: {peak.idle[role] / MIB:.0f} MiB before, "
               f"{peak.roles[role] / MIB:.0f} MiB at most")  # fmt: skip
-    return told(f"together {peak.total / MIB:.0f} MiB", True, "?")
+    misses = settings.misses or misses_of(settings.threads)
+    of_worker = settings.threads * THREAD + misses * 2 * largest
+    of_render = SIDES[0] * SIDES[1] * BYTES_PER_PIXEL
+    before = sum(peak.idle.values())
+    bound = before + peak.count["worker"] * of_worker + peak.count["render"] * of_render
+    more = f"{of_worker / MIB:.0f} more for a worker, {of_render / MIB:.0f} for a render process"
+    return told(
+        f"memory: together {before / MIB:.0f} MiB before, {peak.total / MIB:.0f} MiB at most",
+        peak.total <= bound,
+        f"{bound / MIB:.0f} MiB ({more})",
+    )
 
 
 def told(what: str, good: bool, promised: str) -> bool:

@@ -31,9 +31,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.load.asking import MIXED, RENDERS, Clients, Plan
+from benchmarks.load.asking import Clients, Plan
 from benchmarks.load.faults import Faults, Service, faults_of
 from benchmarks.load.gallery import gallery
+from benchmarks.load.kinds import MIXED, RENDERS
 from benchmarks.load.ledger import (
     Ledger,
     growth_checked,

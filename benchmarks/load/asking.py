@@ -15,48 +15,14 @@ from typing import NamedTuple
 from thumbproxy import Signer
 
 from .gallery import OUTPUTS, Picture, Wanted, fault_of
+from .kinds import Record
 from .servers import HOST, KEY, THUMBS, TOKEN
 
 _FACTORY = multiprocessing.get_context("fork")
 KEPT_WIDTH = 160
 # How often records are handed over, seconds.
 _EVERY = 0.5
-# Of each kind of request, the statuses that are right.
-RIGHT: Mapping[str, frozenset[str]] = {
-    "hit": frozenset({"200"}),
-    "miss": frozenset({"200"}),
-    "new source": frozenset({"200"}),
-    "not modified": frozenset({"304"}),
-    "unsigned": frozenset({"403"}),
-    "tampered": frozenset({"403"}),
-    "not canonical": frozenset({"400"}),
-    "hostile": frozenset({"413", "415", "422", "502"}),
-    "missing": frozenset({"404"}),
-    "origin fails": frozenset({"502"}),
-    "origin cuts": frozenset({"502"}),
-    "origin hangs": frozenset({"504"}),
-    "hangs up": frozenset({"gone"}),
-    "purge": frozenset({"200"}),
-}
-# How often each kind is, of 1000.
-MIXED = {"hit": 500, "miss": 210, "new source": 60, "not modified": 60, "unsigned": 30,
-         "tampered": 30, "not canonical": 20, "hostile": 30, "missing": 20, "origin fails": 10,
-         "origin cuts": 10, "origin hangs": 3, "hangs up": 12, "purge": 5}  # fmt: skip
-RENDERS = {"hit": 60, "miss": 800, "new source": 100, "unsigned": 10, "hostile": 20, "missing": 10}
 _FORMATS = ("jpg",) * 8 + ("webp",) * 6 + ("png",) * 3 + ("gif",) * 2 + ("avif",)
-
-
-class Record(NamedTuple):
-    """One request. began, ended: on the monotonic clock. outcome: the status, "no reply", "cut
-    off" (a reply that is not whole) or "gone" (we hung up). fault: what is wrong with a picture.
-    made: it was rendered for us."""
-
-    kind: str
-    began: float
-    ended: float
-    outcome: str
-    fault: str = ""
-    made: bool = False
 
 
 class Plan(NamedTuple):

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .asking import Record
 from .family import family
+from .kinds import Record
 from .servers import Server
 
 # Seconds after a fault for which it still explains something: requests that were waiting, and

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from .asking import RIGHT, Record
 from .family import MIB, ROLES, Held, family, held
 from .faults import Faults
+from .kinds import RIGHT, Record
 from .openloop import percentile
 
 SHOWN = ("hit", "miss", "new source")

@@ -164,8 +164,7 @@ class Client:
     """Asks at fixed moments, in a process of its own, so that clients do not slow each other.
 
     It takes a few per cent of a processor, before everybody else where that is allowed (to root):
-    else what is measured is how long the client waits for a processor. Clients of a real server
-    are elsewhere.
+    else what is measured is how long the client waits for a processor. Real clients are elsewhere.
     """
 
     def __init__(self, port: int) -> None:
@@ -188,7 +187,7 @@ class Client:
 
 def _run(port: int, asked: Connection) -> None:
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     while (round := asked.recv()) is not None:
         asked.send(open_loop(port, *round))
 

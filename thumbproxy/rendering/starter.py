@@ -36,8 +36,8 @@ _ITS_OWN = {
 }
 # Seconds without an answer after which it is taken for hung; it needs half a second to start.
 _PATIENCE = 20.0
-# Seconds between attempts to start one that has failed, doubled each time.
-_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# Seconds between attempts to start one that has failed twice, doubled each time.
+_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # Bytes under way to a render process; the kernel gives what it allows.
 _SEND_BUFFER = 1 << 18
 
@@ -116,8 +116,8 @@ class Starter:
         if not self._lock.acquire(timeout=deadline.remaining):
             raise Overloaded(log="the fork server has others to answer")
         try:
-            # One that has worked until now is started again at once.
-            for more in (True, False) if what == FORK and self._answered else (False,):
+            # Whatever it died of, it is started again at once; only then there is a pause.
+            for more in (True, False) if what == FORK else (False,):
                 try:
                     return self._exchange(what, about, enclosed, deadline)
                 except TimeoutError:
@@ -184,9 +184,10 @@ class Starter:
         if not self._closed:
             log.error("the fork server of renders has ended (status %s): %s", status, error)
         if not worked:
-            pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._failures)
+            if self._failures:
+                pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._failures)
+                self._not_before = time.monotonic() + pause
             self._failures += 1
-            self._not_before = time.monotonic() + pause
 
     def _end(self) -> int | None:
         """End the fork server, if there is one; how it ended."""
