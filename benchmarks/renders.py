@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import statistics
 import sys
@@ -199,6 +200,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--most", type=float, default=1.10)
     arguments = parser.parse_args()
+    # What is killed here on purpose need not be told.
+    logging.getLogger("thumbproxy").setLevel(logging.ERROR)
     engine = PillowEngine(Limits())
     threads = Threads(engine, SIZE)
     # The same ones to the end, so that their time can be told.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import cache
 from io import BytesIO
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class Wanted(NamedTuple):
         return width, max(1, int(source[1] * width / source[0] + 0.5))
 
 
+@cache
 def gallery() -> list[Picture]:
     numbers = random.Random(11)
     small = [(kind, size, False) for kind in _KINDS for size in _SIDES]
@@ -76,9 +78,9 @@ def _picture(numbers: random.Random, kind: str, size: tuple[int, int], large: bo
     elif kind in ("jpeg", "progressive"):
         image.save(out, "JPEG", quality=85, progressive=kind == "progressive")
     elif kind == "palette":
-        image.quantize(64).save(out, "PNG")
+        image.quantize(64, Image.Quantize.FASTOCTREE).save(out, "PNG")
     else:
-        image.save(out, kind.upper())
+        image.save(out, kind.upper(), compress_level=1, method=0)
     return Picture(out.getvalue(), size, fields, large)
 
 
