@@ -12,7 +12,14 @@ import pytest
 
 from thumbproxy.concurrency import Among, Background, Flights, Hold, in_turn
 from thumbproxy.concurrency import held as held_by
-from thumbproxy.errors import ClientGone, EngineFailed, RenderTooSlow, SourceNotFound, TooSlow
+from thumbproxy.errors import (
+    ClientGone,
+    EngineFailed,
+    Overloaded,
+    RenderTooSlow,
+    SourceNotFound,
+    TooSlow,
+)
 from thumbproxy.limits import Deadline
 
 
@@ -119,7 +126,7 @@ def test_a_follower_waits_until_its_deadline_only() -> None:
         assert held.result() == ("result", False)
 
 
-@pytest.mark.parametrize("error", [TooSlow(), ClientGone()])
+@pytest.mark.parametrize("error", [TooSlow(), ClientGone(), Overloaded()])
 def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
     error: Exception,
 ) -> None:

@@ -13,13 +13,15 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from thumbproxy.admission import LOOK, Wanted, always
-from thumbproxy.errors import ClientGone, EngineFailed, ThumbproxyError, TooSlow
+from thumbproxy.errors import ClientGone, EngineFailed, Overloaded, ThumbproxyError, TooSlow
 from thumbproxy.limits import Deadline
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LONGEST_BACKLOG = 256
 _LONGEST_MEMORY = 1024
+# What a leader fails with for want of time or of a client, of which others may have more.
+_ITS_OWN = (TooSlow, Overloaded, ClientGone)
 
 
 class _Flight:
@@ -72,7 +74,7 @@ class Flights:
             error = _follow(flight, deadline, wanted)
             if error is None:
                 return flight.outcome.result(), True
-            if type(error) not in (TooSlow, ClientGone):
+            if type(error) not in _ITS_OWN:
                 raise _fresh(error)
 
     def _lead(self, key: Hashable, work: Callable[[Wanted], T], flight: _Flight) -> T:
