@@ -40,7 +40,8 @@ from thumbproxy.admission import misses_of
 from thumbproxy.settings import Settings
 
 PHOTOS = 24
-CAPACITY_SECONDS = 6.0
+# Seconds. The first window warms up; of the others the best counts, or ten times would not be ten.
+WINDOW = 2.0
 # Of a loaded round, what passes until everything that can wait does.
 SETTLING = 2.0
 RATIO, REFUSAL = 3.0, 0.050
@@ -131,8 +132,7 @@ def measured(
     fresh = unseen(names, seed=1)
     open_loop(server.port, kept, 100, 2.0)  # they are made
     at_once = 4 * (os.cpu_count() or 1)
-    made = closed_loop(server.port, list(islice(fresh, 20_000)), at_once, CAPACITY_SECONDS)
-    capacity = sum(reply.status == 200 for reply in made) / CAPACITY_SECONDS
+    capacity = most_made(closed_loop(server.port, list(islice(fresh, 20_000)), at_once, WINDOW * 4))
     rate = capacity * arguments.times
     print(f"{os.cpu_count()} processors, clients included; photos of {SIDES[0]}x{SIDES[1]}, "
           f"{capacity:.0f} pictures/s made by {at_once} clients")  # fmt: skip
@@ -154,6 +154,13 @@ def measured(
     hits_of.close()
     misses_of.close()
     return idle, loaded, peak
+
+
+def most_made(replies: list[Reply]) -> float:
+    """Pictures a second, in the best window."""
+    ended = Counter(int((reply.due + reply.seconds) / WINDOW) for reply in replies
+                    if reply.status == 200)  # fmt: skip
+    return max(count for number, count in ended.items() if number) / WINDOW
 
 
 def settled(replies: list[Reply]) -> list[Reply]:
