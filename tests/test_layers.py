@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors
-    media  limits  kinds  hosts
+    media  limits  kinds  hosts  heap
     options  signing
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access

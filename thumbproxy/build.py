@@ -36,6 +36,7 @@ from thumbproxy.health import (
     origin_probe,
     upstream_probe,
 )
+from thumbproxy.heap import return_large_blocks
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics
@@ -125,11 +126,17 @@ def standalone(settings: Settings) -> Site:
     site: WSGIApp = Middleware(app, **built.middleware())
     if settings.access_log:
         site = AccessLog(site, json=settings.log_format == "json")
+
+    def start() -> None:
+        if settings.isolation == "processes":
+            return_large_blocks()
+        built.renders.start()
+
     return Site(
         MetricsPage(site, settings.metrics_token),
         _readiness(settings, origins, built),
         token=settings.metrics_token,
-        start=built.renders.start,
+        start=start,
     )
 
 

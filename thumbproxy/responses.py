@@ -264,7 +264,7 @@ class _Representation(NamedTuple):
 
 
 # Extensions rather than formats, because the hash of an enum is computed in Python.
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _representation(source: str, extension: str, modified: int, length: int) -> _Representation:
     """modified: unix seconds. length: bytes."""
     etag = f'"{modified:x}-{length:x}"'
@@ -279,7 +279,7 @@ def _representation(source: str, extension: str, modified: int, length: int) -> 
     return _Representation(etag, date, common, (*common, ("Content-Length", str(length))))
 
 
-_date = lru_cache(maxsize=4096)(http_date)
+_date = lru_cache(maxsize=1024)(http_date)
 
 
 def content_disposition(source: str, format: Format) -> str:

@@ -43,7 +43,7 @@ def tags_of(source: str) -> list[str]:
     return [tag_of(scope) for scope in ("", *folders, source)]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def tag_header(name: str, source: str) -> tuple[str, str]:
     """The header `name`, one of SEPARATORS, for the pictures of a source."""
     return name, SEPARATORS[name].join(tags_of(source))

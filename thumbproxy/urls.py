@@ -23,7 +23,7 @@ FALLBACK = Format.JPEG
 _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
-_REMEMBERED = 4096  # paths; some 3 MB, and 16 MB if all are as long as can be
+_REMEMBERED = 2048  # paths; some 1.5 MB, and 8 MB if all are as long as can be
 _THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SURROGATES = r"\ud800-\udfff"  # in names of files that are not UTF-8

@@ -115,7 +115,7 @@ def _note_use(fd: int, status: os.stat_result) -> None:
             os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2048)
 def _read(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
     with open(path, "rb") as file:
         return read_record(file.read())

@@ -65,7 +65,7 @@ def _talked(server: str, talk: _Talk, connections: int) -> Iterator[Finding]:
     if connections > most:
         yield Finding(
             _GROUP, "warning",
-            f"{server} takes {most} connections; {connections} threads of this host may ask at once",
+            f"{server} takes {most} connections; {connections} threads here may ask at once",
             f"memcached -c {2 * connections}, or fewer threads",
         )  # fmt: skip
     ahead = int(stats["time"]) - time.time()

@@ -79,7 +79,7 @@ class _Fit(NamedTuple):
     offset: tuple[int, int] = (0, 0)
 
 
-@lru_cache(maxsize=4096)  # the same few sizes are asked for again and again
+@lru_cache(maxsize=1024)  # the same few sizes are asked for again and again
 def plan(
     info: ImageInfo, options: Options, limits: Limits, found: Findings = NOTHING_FOUND
 ) -> Plan:
