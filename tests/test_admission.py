@@ -174,3 +174,20 @@ def test_a_client_that_resets_the_connection_has_gone() -> None:
 @pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"gunicorn.socket": object()}])
 def test_of_a_client_that_cannot_be_looked_at_we_think_well(environ: dict[str, object]) -> None:
     assert client_stays(environ)()
+
+
+def test_slots_are_busy_when_one_would_have_to_wait() -> None:
+    slots = Slots(2, 10)
+    first = slots.take(1, Deadline(1))
+    assert not slots.busy
+    second = slots.take(1, Deadline(1))
+    assert slots.busy
+    second()
+    assert not slots.busy
+    with ThreadPoolExecutor() as pool:
+        large = pool.submit(slots.take, 10, Deadline(5))
+        until(lambda: slots.waiting == 1)
+        assert slots.busy, "there is a place, but not for who comes behind a large one"
+        first()
+        large.result()()
+    assert not slots.busy

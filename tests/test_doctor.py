@@ -163,7 +163,7 @@ UNSAFE: dict[str, tuple[dict[str, Any], str, Level]] = {
     ),
     "all networks": ({"allow_networks": ("0.0.0.0/0",)}, "anywhere", "critical"),
     "the clouds' network": ({"allow_networks": ("169.254.0.0/16",)}, "credentials", "critical"),
-    "all addresses": ({"bind": "0.0.0.0:8080"}, "slow clients", "note"),
+    "all addresses": ({"bind": "0.0.0.0:8080"}, "hold connections", "note"),
     "no threads for hits": ({"threads": 8, "misses": 8}, "nothing is left for hits", "critical"),
     "threads": ({"isolation": "threads"}, "isolation", "warning"),
     "short requests": ({"request_timeout": 5}, "fetch_timeout", "warning"),

@@ -22,6 +22,7 @@ from test_herd import Herd, Slow, Work, serving, until, work
 from werkzeug.http import http_date
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
+from thumbproxy.concurrency import Background
 from thumbproxy.metrics import Metrics
 from thumbproxy.ops import not_found
 from thumbproxy.responses import Response
@@ -274,6 +275,26 @@ def test_a_stale_picture_is_served_at_once_while_it_is_asked_for(
     until(lambda: shows(get(app), RED))
     assert origin.asked == 2
     assert "if-none-match" in origin.last.headers
+
+
+def test_news_that_come_at_once_do_not_take_the_stale_picture_away(
+    make: Make, origin: Moody, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_once(_: Background, key: object, work: Callable[[], None]) -> bool:
+        work()
+        return True
+
+    monkeypatch.setattr(Background, "do", at_once)
+    origin.mood = controls("max-age=60, stale-while-revalidate=30")
+    app = make()
+    get(app)
+    clock.forward(80)
+    origin.mood = controls("max-age=60", NEW)
+    reply = get(app)
+    assert status(reply) == "hit; ttl=-20; detail=disk"
+    assert shows(reply, TEAL)
+    assert shows(get(app), RED)
+    assert origin.asked == 2
 
 
 def test_past_its_window_a_stale_picture_waits_for_news(

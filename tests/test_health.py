@@ -21,7 +21,7 @@ import servers
 from faulty import Exchange, FaultyOrigin
 from origin import Gallery, jpeg
 
-from thumbproxy import Thumbnails
+from thumbproxy import Thumbnails, health
 from thumbproxy.health import Finding, Probe, Readiness, origin_probe
 from thumbproxy.rendering.base import Workshop
 
@@ -209,6 +209,19 @@ def test_a_part_that_does_not_answer_holds_one_thread() -> None:
     assert found(probe) == Finding("ok")
     assert found(probe) == Finding("ok")
     assert len(asked) == 1, "what was just found is told again"
+
+
+def test_a_part_that_is_late_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_ANSWER", 0.2)
+    held = threading.Event()
+    probe = Probe("late", lambda: Finding("ok" if held.wait(20) else "down"))
+    assert found(probe).detail == "no answer in time"
+    began = time.monotonic()
+    for _ in range(100):
+        assert found(probe).detail == "no answer in time"
+    assert time.monotonic() - began < 10
+    held.set()
+    until(lambda: found(probe) == Finding("ok"))
 
 
 STATES = [

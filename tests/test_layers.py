@@ -45,7 +45,14 @@ LAYER = {name: number for number, line in enumerate(LINES) for name in line}
 
 FAMILIES = {"imaging", "origins", "caches", "cdn", "rendering"}
 # What the rest may know of a family. Adapters are chosen in one place, `build`.
-CONTRACTS = {"imaging.base", "origins.base", "origins.mounts", "caches.base", "cdn.base", "rendering.base"}
+CONTRACTS = {
+    "imaging.base",
+    "origins.base",
+    "origins.mounts",
+    "caches.base",
+    "cdn.base",
+    "rendering.base",
+}
 
 # The doors of the package: what they show is loaded when it is asked for.
 DOORS = {"__init__", "__main__"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -211,6 +212,22 @@ def test_what_is_dropped_is_counted() -> None:
     told = received.decode().splitlines()
     (dropped,) = [int(line.split()[-11]) for line in told if "were dropped" in line]
     assert len(told) - 1 + dropped == lines
+
+
+def test_a_pipe_that_somebody_made_non_blocking_cuts_no_line() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    writer = Writer(writing)
+    lines = [f"{number} {'x' * 999}" for number in range(300)]  # four times what a pipe takes
+    for line in lines:
+        writer.handle(record(line))
+    received = b""
+    while received.count(b"\n") < len(lines):
+        assert select.select([reading], [], [], 10)[0]
+        received += os.read(reading, 1 << 16)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    assert received.decode().splitlines() == lines
 
 
 def test_a_forked_process_writes_its_own_lines_once() -> None:

@@ -26,8 +26,8 @@ def origin() -> Iterator[servers.Server]:
 
 def test_a_worker_that_finds_no_room_to_count_serves_all_the_same(
     origin: servers.Server,
-    mounted: Mounted,
-    tmp_path: Path,  # noqa: F811
+    mounted: Mounted,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     room = mounted("size=3m")
     with serving(origin, tmp_path / "cache", beside=room, workers=1) as site:

@@ -13,7 +13,7 @@ from origin import Gallery, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.errors import SettingsError
-from thumbproxy.hosts import remote_source
+from thumbproxy.hosts import remote_source, told_url
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.setting_kinds import OriginSetting
 from thumbproxy.settings import Settings
@@ -102,3 +102,16 @@ def test_what_is_wrong_with_hosts_is_told(entry: Any, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings(keys=(servers.KEY,), origins={"r/": entry})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://host/a?signature=x", "http://host/a?…"),
+        ("http://user:pass@host/a", "http://***@host/a"),
+        ("http://user:p@ss@host/a", "http://***@host/a"),
+        ("http://host/a@b", "http://host/a@b"),
+    ],
+)
+def test_a_url_is_told_without_its_secrets(url: str, told: str) -> None:
+    assert told_url(url) == told

@@ -184,3 +184,32 @@ def test_whatever_it_says_it_is_a_reply_or_garbled(facts: dict[str, Any]) -> Non
         assert (answer.error is None) == (len(answer.pictures) == 2)
     with contextlib.suppress(Garbled):
         read_hello(header)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(output_side=100, source_pixels=50), Limits(output_side=5, source_pixels=10**4)],
+)
+def test_a_picture_has_no_more_bytes_than_noise_of_the_largest_would(limits: Limits) -> None:
+    most = 5 * 10_000 + 1024 * 1024
+    task = Task(b"source", ((Options(), Format.PNG),))
+
+    def said(length: int) -> bytes:
+        return reply(made=[[length, 5, 5, 0, 0]])
+
+    assert read_reply(said(most), task, limits).lengths == (most,)
+    with pytest.raises(Garbled):
+        read_reply(said(most + 1), task, limits)
+
+
+def test_a_side_is_no_longer_than_an_output_may_be() -> None:
+    task, limits = Task(b"source", ((Options(), Format.PNG),)), Limits(output_side=100)
+    assert read_reply(reply(made=[[1, 100, 100, 0, 0]]), task, limits).pictures[0].width == 100
+    for sides in ([101, 100], [100, 101], [0, 1], [1, 0]):
+        with pytest.raises(Garbled):
+            read_reply(reply(made=[[1, *sides, 0, 0]]), task, limits)
+
+
+def test_what_is_as_its_format_is_passes() -> None:
+    check_picture(b"\xff\xd8\xff and no JSON", Format.JPEG)
+    check_picture(b'{"width": 1}', Format.JSON)

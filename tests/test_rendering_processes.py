@@ -26,6 +26,7 @@ from thumbproxy.errors import (
     CapacityError,
     DecoderFailed,
     EngineFailed,
+    Overloaded,
     RenderTooSlow,
     ThumbproxyError,
 )
@@ -34,6 +35,7 @@ from thumbproxy.media import Format
 from thumbproxy.metrics import Ended, Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
+from thumbproxy.rendering.messages import HEAD
 from thumbproxy.rendering.processes import Processes
 
 MIB = 1024 * 1024
@@ -153,6 +155,14 @@ def test_a_picture_harms_itself_alone(
         assert beside.result() == "None"
 
 
+def test_what_is_no_picture_is_never_passed_on() -> None:
+    header = json.dumps({"made": [[6, 10, 10, 0, 0]], "resident": 1}).encode()
+    page = HEAD.pack(len(header)) + header + b"<html>"
+    with runner(1) as processes, pytest.raises(DecoderFailed) as failed:
+        run(processes, f"say {page.hex()}")
+    assert "nonsense" in failed.value.log
+
+
 def test_an_error_keeps_its_words_and_cannot_break_a_line(shared: Processes) -> None:
     with pytest.raises(BrokenImage) as caught:
         run(shared, "broken")
@@ -260,6 +270,7 @@ def test_an_idle_process_that_was_killed_is_not_missed() -> None:
         began = time.monotonic()
         assert int(run(processes, "pid")) != killed
         assert time.monotonic() - began < SOON
+        assert not processes._crews[0]._busy, "it takes nobody's place"
 
 
 def test_a_picture_whose_process_was_killed_is_made_by_another() -> None:
@@ -290,6 +301,36 @@ def test_a_stopped_process_costs_its_picture_alone() -> None:
         with pytest.raises(RenderTooSlow):
             run(processes, "pid", 0.3)
         assert int(run(processes, "pid"))
+
+
+def test_who_works_beyond_the_deadline_is_ended_then_and_another_takes_its_place() -> None:
+    with runner(1) as processes:
+        late = int(run(processes, "pid"))
+        with pytest.raises(RenderTooSlow):
+            run(processes, "sleep 60000", 0.3)
+        wait_until(lambda: gone(late))
+        wait_until(lambda: full(processes))
+        assert late not in pids(processes)
+        assert len(pids(processes)) == 2, "the fork server, and as many as there should be"
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_anothers() -> None:
+    task = Task(b"pid", ((Options(width=10), Format.JPEG),))
+    with runner(1) as processes:
+        run(processes, "pid")
+        starter, server = processes._crews[0].starter, server_of(processes)
+        freeze(server)
+        with pytest.raises(Overloaded):
+            starter.fork(Deadline(0.2))
+        os.kill(server, signal.SIGCONT)
+        process = starter.fork(Deadline(5))
+        try:
+            process.greeted(Deadline(5))
+            (made,) = process.make(task, Limits(), Deadline(5))
+        finally:
+            process.kill()
+            process.close()
+    assert made.body == START + str(process.pid).encode()
 
 
 def test_a_fork_server_that_cannot_start_is_said_so_at_once_and_not_started_all_the_time(

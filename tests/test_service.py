@@ -87,6 +87,48 @@ def test_a_second_size_needs_no_second_fetch(make: Make, gallery: Gallery) -> No
     assert gallery.asked["/a.jpg"] == 1
 
 
+def lose_originals(app_cache: Path) -> None:
+    for original in (app_cache / "sources").rglob("*"):
+        if original.is_file():
+            original.unlink()
+
+
+def test_a_slow_origin_keeps_no_render_waiting(
+    make: Make, gallery: Gallery, tmp_path: Path
+) -> None:
+    app = make(renders=1)
+    assert get(app, "a.jpg").status == get(app, "b.jpg").status == 200
+    lose_originals(tmp_path / "cache")
+    asked, answers = threading.Event(), threading.Event()
+
+    def slow(environ: dict[str, Any]) -> None:
+        if environ["PATH_INFO"] == "/a.jpg":
+            asked.set()
+            assert answers.wait(10)
+
+    gallery.after = slow
+    with ThreadPoolExecutor() as clients:
+        first = clients.submit(get, app, "a.jpg", width=12)
+        assert asked.wait(10)
+        try:
+            assert clients.submit(get, app, "b.jpg", width=12).result(5).status == 200
+        finally:
+            answers.set()
+        assert first.result().status == 200
+
+
+def test_news_of_a_source_whose_bytes_were_lost_need_no_second_slot(
+    make: Make, gallery: Gallery, tmp_path: Path
+) -> None:
+    app = make(renders=1, request_timeout=8)
+    assert get(app).status == 200
+    lose_originals(tmp_path / "cache")
+    gallery.pictures["/a.jpg"] = jpeg(color="red")
+    reply = get(app, width=12)
+    assert reply.status == 200
+    assert is_close(opened(reply.body), RED)
+
+
 def test_another_process_finds_what_one_has_made(make: Make, gallery: Gallery) -> None:
     first = get(make())
     second = get(make())

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -229,3 +230,19 @@ def test_an_application_that_fails_in_the_middle_spoils_one_reply(
     text = (tmp_path / "log").read_text()
     assert text.count("RuntimeError: in the middle of a reply") == 6
     assert text.count("Booting worker") == 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "allowed"), [(200, 8192, 4096), (200, 300, 300), (5000, 8192, 5000)]
+)
+def test_a_server_may_have_as_many_files_as_it_needs(soft: int, hard: int, allowed: int) -> None:
+    program = f"""
+import resource
+from thumbproxy.clients import allowed_files
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(allowed_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == [str(allowed)] * 2

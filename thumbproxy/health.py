@@ -50,17 +50,23 @@ class Probe:
         self._finding = Finding("down", "no answer yet")
         self._at = float("-inf")
         self._looking = False
+        self._began = 0.0
 
     def ask(self) -> None:
         with self._lock:
             if self._looking or time.monotonic() - self._at < _FRESH:
                 return
-            self._looking = True
+            self._looking, self._began = True, time.monotonic()
             self._found.clear()
-        threading.Thread(target=self._find, name=f"probe {self.name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._find, name=f"probe {self.name}", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            self._tell(Finding("down", str(error)))
 
     def finding(self, until: float) -> Finding:
-        """What was found, if it is there by then (monotonic time)."""
+        """What was found, if it is there by then (monotonic time). A part that is late already is
+        waited for no more: or whoever asks often enough would hold all threads."""
+        until = min(until, self._began + _ANSWER)
         if not self._found.wait(max(0.0, until - time.monotonic())):
             return Finding("down", "no answer in time")
         return self._finding
@@ -70,6 +76,9 @@ class Probe:
             finding = self._look()
         except (OSError, ValueError) as error:
             finding = Finding("down", getattr(error, "strerror", None) or str(error))
+        self._tell(finding)
+
+    def _tell(self, finding: Finding) -> None:
         with self._lock:
             self._finding, self._at, self._looking = finding, time.monotonic(), False
             self._found.set()

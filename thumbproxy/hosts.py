@@ -56,7 +56,7 @@ def plain_host(text: str) -> str:
 def told_url(url: str) -> str:
     """A URL as a log or a message may show it: without what may be a secret in it, the user's
     password and the query's signature."""
-    plain, query, _ = re.sub(r"//[^/?#@]*@", "//***@", url).partition("?")
+    plain, query, _ = re.sub(r"//[^/?#]*@", "//***@", url).partition("?")
     return f"{plain}?…" if query else plain
 
 

@@ -131,8 +131,12 @@ class Writer(logging.Handler):
                 return
             self._waiting.append(line)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads: the next line tries again
+                    return
+                self._thread = thread
             if not self._busy:
                 self._written.notify_all()
 
@@ -162,13 +166,13 @@ class Writer(logging.Handler):
         """Each line by a call of its own, so that those of several processes do not mix."""
         for line in lines:
             left = line
-            try:
-                while left:
+            while left:
+                try:
                     left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody made it non-blocking
-                time.sleep(0.05)
-            except OSError:  # closed, or on a full disk: there is nobody to tell
-                return
+                except BlockingIOError:  # somebody made it non-blocking
+                    time.sleep(0.05)
+                except OSError:  # closed, or on a full disk: there is nobody to tell
+                    return
 
 
 def _dropped_lines(number: int) -> logging.LogRecord:

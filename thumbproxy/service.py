@@ -153,7 +153,10 @@ class Thumbnailer:
                 return cache.get(self._settled(job, record).request, record, public=True)
             source = self._sources.usable(job, record)
             if source is not None:
-                return self._found(cache, self._settled(job, source.record), source)
+                rendition = self._found(cache, self._settled(job, source.record), source)
+                if source.due:  # now: the news remove what has just been found
+                    self._sources.refresh(job, source.record)
+                return rendition
         return None
 
     def _found(self, cache: Cache, job: Job, source: Source) -> Rendition | None:
@@ -251,7 +254,9 @@ class Thumbnailer:
         return bool(kept)
 
     def _render(self, job: Job, source: Source) -> Rendition:
-        if self._renders.busy:  # what waits must not fill the memory
+        # Before its turn: a slow origin must not keep a slot, and news of a source take one to be
+        # looked at. And what waits must not fill the memory.
+        if source.body is None or self._renders.busy:
             source = self._sources.at_hand(job, source)
 
         def body() -> bytes:

@@ -43,6 +43,7 @@ class Source(NamedTuple):
     storable  False: nothing made from it may be kept
     seconds   what the fetch took
     status    the parameters of RFC 9211 for a rendition that is kept; "" for a plain hit
+    due       whether the origin is to be asked in the background (`refresh`)
     """
 
     record: SourceRecord
@@ -50,6 +51,7 @@ class Source(NamedTuple):
     storable: bool = True
     seconds: float = 0.0
     status: str = ""
+    due: bool = False
 
 
 class Sources:
@@ -108,9 +110,7 @@ class Sources:
         use = self._records.use(job, record)
         if use is None or isinstance(record, FailureRecord):
             return None
-        if use.refresh:
-            self._refresh(job, record)
-        return Source(record, status=use.status)
+        return Source(record, status=use.status, due=use.refresh)
 
     def with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
         """The bytes to render from, and the source that they are."""
@@ -189,6 +189,8 @@ class Sources:
             self._unkept.check((name, version))
             return None, None
         source = self.usable(job, known)
+        if source is not None and source.due:
+            self.refresh(job, source.record)
         if version not in (None, known.v):
             self._records.check_failure(known)
             return known, None
@@ -236,7 +238,7 @@ class Sources:
             log.warning("%s %r: %s; stale", error.token, job.request.source, error.log or error)
             return stale
 
-    def _refresh(self, job: Job, known: SourceRecord) -> None:
+    def refresh(self, job: Job, known: SourceRecord) -> None:
         """Ask in the background, unless somebody does already."""
         name = job.request.source
         # The connection and what came with it belong to a request that will be over.

@@ -120,7 +120,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
     except ValueError:
         open_to_all = host != "localhost"
     if open_to_all:
-        yield _of("note", f"it listens on {settings.bind}: slow clients hold its threads",
+        yield _of("note", f"it listens on {settings.bind}: whoever reaches it can hold connections",
                   "put nginx or a CDN in front, and let nobody else reach it")  # fmt: skip
 
 

@@ -42,9 +42,8 @@ class Mount(NamedTuple):
 
 def storage(settings: Settings, held: Held) -> Iterator[Finding]:
     if not settings.cache_dir:
-        level = "note" if settings.memcached else "critical"
         yield Finding(
-            _GROUP, "note" if level == "note" else "critical",
+            _GROUP, "note" if settings.memcached else "critical",
             "there is no cache_dir: what is not in memcached is fetched and made anew",
             "set cache_dir",
         )  # fmt: skip

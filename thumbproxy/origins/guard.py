@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import socket
 import threading
@@ -123,7 +124,10 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Answer]:
         except UnicodeError as error:  # a label that is empty or too long
             outcome.put(OSError(f"{host!r} is no host name: {error}"))
 
-    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    try:
+        threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        raise OSError(errno.ENOMEM, str(error)) from None
     try:
         answers = outcome.get(timeout=deadline.remaining)
     except queue.Empty:

@@ -94,9 +94,14 @@ class Crew:
             self._bury()
             if self._closed or self._filling is not None or self._complete:
                 return
-            self._filling = threading.Thread(target=self._fill, name="render-fill", daemon=True)
-            # Under the lock, so that who closes finds a thread that can be waited for.
-            self._filling.start()
+            filling = threading.Thread(target=self._fill, name="render-fill", daemon=True)
+            try:
+                # Under the lock, so that who closes finds a thread that can be waited for.
+                filling.start()
+            except RuntimeError as error:  # no more threads: who needs a process starts it
+                log.error("render processes are not replaced for now: %s", error)
+            else:
+                self._filling = filling
 
     def how_ended(self, process: RenderProcess) -> int | None:
         """The exit status of a process that has hung up, or minus the signal that ended it; 0 if
@@ -204,15 +209,19 @@ class Crew:
         return len(self._idle) + len(self._busy) + self._starting >= self._size
 
     def _fill(self) -> None:
-        while True:
-            with self._lock:
-                if self._closed or self._complete:
-                    self._filling = None
-                    return
-            if not self._one_more():
+        more = True
+        try:
+            while more:
                 with self._lock:
+                    if self._closed or self._complete:
+                        # Now: who finds one missing from here on needs another thread.
+                        self._filling = None
+                        return
+                more = self._one_more()
+        finally:
+            with self._lock:
+                if self._filling is threading.current_thread():
                     self._filling = None
-                return
 
     def _one_more(self) -> bool:
         """Another process among the idle, if it can be had."""

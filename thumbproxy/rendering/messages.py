@@ -8,7 +8,6 @@ asked for, whatever they say, and nothing in them is more than text, numbers and
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -215,7 +214,7 @@ def _number(value: Any, least: int, most: int) -> int:
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value <= _MOST_SECONDS:
         raise Garbled(f"{value!r:.40} is no time")
-    return float(value) if math.isfinite(value) else 0.0
+    return float(value)
 
 
 def _text(value: Any, most: int) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from thumbproxy.errors import RenderTooSlow
+from thumbproxy.errors import EngineFailed, RenderTooSlow
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded
@@ -33,7 +33,11 @@ class Threads:
         pass
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
-        future = self._pool().submit(work, self._engine, task)
+        try:
+            future = self._pool().submit(work, self._engine, task)
+        except RuntimeError as error:  # no more threads, or the process is ending
+            ended()
+            raise EngineFailed(log=str(error)) from error
         future.add_done_callback(lambda _: ended())
         finished, _ = wait([future], deadline.remaining)
         if not finished:
