@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from thumbproxy import streams
 from thumbproxy.streams import Incoming, Outgoing, Wait
 
 HELD = 256 * 1024
@@ -181,3 +182,28 @@ def test_a_body_that_comes_late_is_read_and_one_that_does_not_is_given_up(ends: 
         incoming.recv(10)
     client.close()
     assert incoming.recv(10) == b""
+
+
+def test_what_waits_in_memory_is_bounded_over_all_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One too many waits in its thread, until its client takes something or is hung up on."""
+    monkeypatch.setattr(streams, "_MOST_HELD_IN_ALL", 3_000_000)
+    monkeypatch.setattr(Wait.__call__, "__defaults__", (0.05,))
+    wait, pairs = Wait(1), [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    replies = [Outgoing(ours, wait) for ours, _ in pairs]
+    for reply in replies[:2]:
+        reply.begin()
+        reply.sendall(b"head")
+        reply.sendall(bytes(1_400_000))
+    assert 2_500_000 < wait.held < 3_000_000
+    replies[2].begin()
+    replies[2].sendall(b"head")
+    with pytest.raises(ConnectionResetError):
+        replies[2].sendall(bytes(1_400_000))
+    for reply in replies:
+        reply.drop()
+    assert wait.held == 0
+    for pair in pairs:
+        for end in pair:
+            end.close()

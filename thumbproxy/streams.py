@@ -18,6 +18,8 @@ from typing import BinaryIO, NamedTuple
 
 # Bytes of a reply that wait in memory. More of what is passed on wait in a thread.
 _MOST_HELD = 256 * 1024
+# And of all replies of a process.
+_MOST_HELD_IN_ALL = 64 * 1024 * 1024
 # Seconds in which a client that a thread waits for has to send or take something.
 _PATIENCE = 10.0
 
@@ -31,10 +33,24 @@ class _Part(NamedTuple):
 
 
 class Wait:
-    """Lets few threads at a time wait for their clients, and those not for long."""
+    """Lets few threads at a time wait for their clients, and those not for long.
+
+    held  bytes of all replies that wait in memory
+    """
 
     def __init__(self, most: int) -> None:
         self._places = threading.BoundedSemaphore(most)
+        self._lock = threading.Lock()
+        self.held = 0
+
+    def hold(self, size: int) -> None:
+        """So many bytes more wait in memory, or less."""
+        with self._lock:
+            self.held += size
+
+    @property
+    def full(self) -> bool:
+        return self.held > _MOST_HELD_IN_ALL
 
     def __call__(self, connection: socket.socket, event: int, seconds: float = _PATIENCE) -> None:
         """Until there is something to be done. Raises ConnectionResetError, which gunicorn takes
@@ -127,7 +143,10 @@ class Outgoing:
         if sent < size:
             left = memoryview(data[0] if len(data) == 1 else b"".join(data))[sent:]
             self._rest.append(left)
-            self._held += len(left)
+            self._hold(len(left))
+            while self._held and self._wait.full:
+                self._wait(self._connection, select.POLLOUT)
+                self.push()
 
     def push(self) -> int:
         """Send what the client takes now; the bytes. Raises OSError when it takes no more."""
@@ -142,7 +161,7 @@ class Outgoing:
             else:
                 sent = self._send((first,))
                 left, done = first[sent:], sent == len(first)
-                self._held -= sent
+                self._hold(-sent)
             pushed += sent
             if not done:
                 self._rest[0] = left
@@ -153,7 +172,11 @@ class Outgoing:
     def drop(self) -> None:
         while self._rest:
             self._forget_first()
-        self._held = 0
+        self._hold(-self._held)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._wait.hold(size)
 
     def _forget_first(self) -> None:
         first = self._rest.popleft()
