@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Among, Background, Flights, Hold, in_turn
+from thumbproxy.concurrency import Among, Background, Flights, Hold, Remembered, in_turn
 from thumbproxy.concurrency import held as held_by
 from thumbproxy.errors import (
     ClientGone,
@@ -267,3 +269,25 @@ def test_what_cannot_be_done_in_the_background_is_nobodys_error(
         assert not background.do("key", done.set)
     assert background.do("key", done.set), "and it is tried again"
     assert done.wait(10)
+
+
+def test_a_failure_that_is_remembered_holds_nothing_of_what_it_was_raised_in() -> None:
+    class Large(bytes):
+        pass
+
+    def fail() -> None:
+        body = Large(100)
+        gone.append(weakref.ref(body))
+        raise SourceNotFound("gone", log=f"of {len(body)}")
+
+    gone: list[weakref.ref[Large]] = []
+    remembered = Remembered()
+    try:
+        fail()
+    except SourceNotFound as error:
+        remembered.remember("key", error, 10)
+    gc.collect()
+    assert gone[0]() is None
+    with pytest.raises(SourceNotFound, match="gone") as raised:
+        remembered.check("key")
+    assert raised.value.log == "of 100"

@@ -187,8 +187,10 @@ class Remembered:
             raise error.fresh()
 
     def remember(self, key: Hashable, error: ThumbproxyError, seconds: float) -> None:
+        # One that was raised holds all that was in its way: the bytes of the source, for instance.
+        kept = error.fresh()
         with self._lock:
-            self._failures[key] = error, time.monotonic() + seconds
+            self._failures[key] = kept, time.monotonic() + seconds
             while len(self._failures) > _LONGEST_MEMORY:
                 del self._failures[next(iter(self._failures))]
 
