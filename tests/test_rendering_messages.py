@@ -213,3 +213,12 @@ def test_a_side_is_no_longer_than_an_output_may_be() -> None:
 def test_what_is_as_its_format_is_passes() -> None:
     check_picture(b"\xff\xd8\xff and no JSON", Format.JPEG)
     check_picture(b'{"width": 1}', Format.JSON)
+
+
+def test_a_document_is_never_too_large_to_be_read_at_once() -> None:
+    """It is read in the worker, and all its threads wait meanwhile."""
+    task = Task(b"", ((Options(), Format.JSON),))
+    facts = [MOST_HEADER, 1, 1, 0, 0]
+    assert read_reply(reply(made=[facts]), task, LIMITS).lengths == (MOST_HEADER,)
+    with pytest.raises(Garbled):
+        read_reply(reply(made=[[MOST_HEADER + 1, *facts[1:]]]), task, LIMITS)

@@ -233,6 +233,7 @@ def test_a_render_process_is_bounded_as_the_kernel_says(shared: Processes) -> No
     )
     assert status["Seccomp"].strip() == "2"
     assert status["NoNewPrivs"].strip() == "1"
+    assert {status[f"Cap{kind}"].strip() for kind in ("Eff", "Prm", "Inh")} == {"0" * 16}
     assert set(shared.workshop().sandbox) == {"landlock", "seccomp"}
     assert os.getpriority(os.PRIO_PROCESS, pid) == 10
 

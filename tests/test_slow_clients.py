@@ -125,6 +125,18 @@ def test_a_head_that_is_too_long_is_refused(server: servers.Server, stack: ExitS
     assert endless.recv(20).startswith(b"HTTP/1.1 431 ")
 
 
+def test_a_body_that_comes_with_the_rest_of_its_head_is_no_part_of_it(
+    server: servers.Server, stack: ExitStack
+) -> None:
+    head = (
+        "POST /upload HTTP/1.1\r\nHost: here\r\nContent-Length: 200000\r\nConnection: close\r\n\r\n"
+    )
+    connection = connect(stack, server, head[:30])
+    time.sleep(0.2)
+    connection.sendall(head[30:].encode() + bytes(200_000))
+    assert connection.recv(20).startswith(b"HTTP/1.1 404 ")
+
+
 def test_requests_that_come_together_are_all_answered(
     server: servers.Server, stack: ExitStack
 ) -> None:

@@ -169,15 +169,16 @@ def test_as_many_wait_as_may_and_the_next_is_given_up_at_once(ends: Ends) -> Non
     wait(ours, select.POLLIN, 10)  # there is a place again
 
 
-def test_a_body_that_comes_late_is_read_and_one_that_does_not_is_given_up(ends: Ends) -> None:
+def test_a_body_that_comes_late_is_read_and_one_that_does_not_is_given_up(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, client = ends
     incoming = Incoming(ours, Wait(1))
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(incoming.recv, 10)
         client.sendall(b"late")
         assert reading.result(5) == b"late"
-    incoming.settimeout(0.05)
-    assert incoming.gettimeout() == 0.05
+    monkeypatch.setattr(streams, "_PATIENCE", 0.05)
     with pytest.raises(ConnectionResetError, match="too slow"):
         incoming.recv(10)
     client.close()
@@ -207,3 +208,17 @@ def test_what_waits_in_memory_is_bounded_over_all_replies(monkeypatch: pytest.Mo
     for pair in pairs:
         for end in pair:
             end.close()
+
+
+def test_what_nobody_reads_of_a_request_is_not_waited_for() -> None:
+    """gunicorn reads it away with a timeout, in a thread that others could have."""
+    wait = Wait(1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        incoming = Incoming(ours, wait)
+        incoming.settimeout(5)
+        assert incoming.gettimeout() == 5
+        with pytest.raises(ConnectionResetError, match="nobody"):
+            incoming.recv(10)
+        theirs.sendall(b"here")
+        assert incoming.recv(10) == b"here"

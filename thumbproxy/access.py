@@ -18,6 +18,7 @@ FACTS = "thumbproxy.facts"
 log = logging.getLogger("thumbproxy.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _LONGEST = 2048
+_DECIMALS = 4  # of seconds: what is less is noise
 # Of a line for people, what stands behind the request and its status.
 _SHOWN = (
     "bytes",
@@ -59,7 +60,7 @@ class AccessLog:
         try:
             return self._app(environ, answered)
         finally:
-            told["seconds"] = round(time.perf_counter() - began, 6)
+            told["seconds"] = time.perf_counter() - began
             self._write(environ, told | facts)
 
     def _write(self, environ: dict[str, Any], told: dict[str, Any]) -> None:
@@ -67,6 +68,10 @@ class AccessLog:
         request = {
             "method": escaped(environ.get("REQUEST_METHOD", "")),
             "path": escaped(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")),
+        }
+        told = {
+            name: round(fact, _DECIMALS) if isinstance(fact, float) else fact
+            for name, fact in told.items()
         }
         told["client"] = escaped(environ.get("REMOTE_ADDR", "")) or None
         told["forwarded"] = escaped(environ.get("HTTP_X_FORWARDED_FOR", "")[:256]) or None

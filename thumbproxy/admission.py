@@ -72,7 +72,7 @@ class Gate:
 
     def enter(self) -> None:
         if not self._places.acquire(blocking=False):
-            raise Overloaded(log=f"{self.size} requests of this process wait already")
+            raise Overloaded(log=f"{self.size} wait already (`misses`)")
 
     def leave(self) -> None:
         self._places.release()

@@ -80,6 +80,13 @@ class Connection(TConn):  # type: ignore[misc]
         """Whether there is a whole head, or more than a head may be."""
         return _END_OF_HEAD in self.head or len(self.head) > LONGEST_HEAD
 
+    @property
+    def too_long(self) -> bool:
+        """Whether a head goes on behind what it may have. What follows a head, a body or the next
+        requests, has come with it, and is none of it."""
+        longest = LONGEST_HEAD + len(_END_OF_HEAD)
+        return len(self.head) > LONGEST_HEAD and self.head.find(_END_OF_HEAD, 0, longest) < 0
+
     def close(self, graceful: bool = False) -> None:
         self._open.close()
         super().close(graceful)

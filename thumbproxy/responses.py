@@ -84,11 +84,13 @@ class Response(NamedTuple):
     ) -> Iterable[bytes]:
         try:
             start_response(_STATUS_LINES[self.status], self.headers)
-            # Of a part, not every server's wrapper heeds the position and the Content-Length.
-            if self.status == 200 and "wsgi.file_wrapper" in environ:
+            file.seek(self.part.start)
+            # Of a part, not every server's wrapper heeds the position and the Content-Length;
+            # gunicorn's does.
+            heeds = self.status == 200 or "gunicorn.socket" in environ
+            if heeds and "wsgi.file_wrapper" in environ:
                 wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, BLOCK)
                 return wrapped
-            file.seek(self.part.start)
             return FilePart(file, len(self.part))
         except BaseException:
             file.close()

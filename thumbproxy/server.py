@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from thumbproxy import logs
@@ -17,6 +18,7 @@ from thumbproxy.errors import SettingsError
 from thumbproxy.metrics_files import MEMORY, retire, share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.purge import follow_purges
+from thumbproxy.rendering.kernel import call_process
 from thumbproxy.settings import Settings
 from thumbproxy.worker import Worker
 
@@ -84,6 +86,15 @@ def log_as_configured() -> None:
 Build = Callable[[], tuple[Callable[..., Any], Settings]]
 
 
+class _Master(Arbiter):  # type: ignore[misc]
+    def reload(self) -> None:
+        """gunicorn's hook, at SIGHUP. For a configuration that is refused, no worker need end."""
+        if self.app.renew():
+            super().reload()
+        else:
+            self.log.reopen_files()
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     """build: reads the configuration and makes the application; raises SettingsError."""
 
@@ -107,23 +118,32 @@ class _Server(BaseApplication):  # type: ignore[misc]
         sys.stdout.write(f"{self._greeting}\n")
         sys.stdout.flush()
 
-    def reload(self) -> None:
-        """gunicorn's hook, at SIGHUP, before it replaces the workers."""
-        if self._build is not None:
-            try:
-                app, settings = self._build()
-            except SettingsError as error:
-                faults = "\n".join(error.faults)
-                log.error("the configuration stays as it was; the new one has faults:\n%s", faults)
-            except Exception:
-                log.exception("the configuration stays as it was")
-            else:
-                self._app = self.callable = app
-                self._settings = settings
-                logs.start(settings.log_format)
-                if settings.bind != self._bind:
-                    log.warning("bind: a restart is needed to listen on %s", settings.bind)
-        super().reload()
+    def renew(self) -> bool:
+        """Take over the configuration as it is now; whether it can be used."""
+        if self._build is None:
+            return True
+        try:
+            app, settings = self._build()
+        except SettingsError as error:
+            faults = "\n".join(error.faults)
+            log.error("the configuration stays as it was; the new one has faults:\n%s", faults)
+            return False
+        except Exception:
+            log.exception("the configuration stays as it was")
+            return False
+        self._app = self.callable = app
+        self._settings = settings
+        logs.start(settings.log_format)
+        if settings.bind != self._bind:
+            log.warning("bind: a restart is needed to listen on %s", settings.bind)
+        return True
+
+    def run(self) -> None:
+        """As gunicorn does it, but with a master of ours."""
+        try:
+            _Master(self).run()
+        except RuntimeError as error:
+            sys.exit(f"Error: {error}")
 
     def load(self) -> Callable[..., Any]:
         return self._app
@@ -140,6 +160,7 @@ def run(
     """
     _check_bind(settings.bind)
     logs.start(settings.log_format)
+    call_process("thumb-master")
     _Server(app, settings, build, greeting).run()
 
 

@@ -86,6 +86,8 @@ class Incoming:
             try:
                 return self._connection.recv(size, socket.MSG_DONTWAIT)
             except BlockingIOError:
+                if self._seconds is not None:  # gunicorn throws away what nobody has read
+                    raise ConnectionResetError(errno.ECONNRESET, "nobody wants it") from None
                 self._wait(self._connection, select.POLLIN, until - time.monotonic())
 
 

@@ -17,8 +17,9 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from thumbproxy.clients import LONGEST_HEAD, Connection, allowed_files
+from thumbproxy.clients import Connection, allowed_files
 from thumbproxy.metrics_files import reserve
+from thumbproxy.rendering.kernel import call_process
 from thumbproxy.streams import Wait
 
 # Bytes that a client may still send after its last reply.
@@ -67,6 +68,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.worker_connections = max(self.cfg.threads + 1, min(self.worker_connections, room))
         self.max_keepalived = self.worker_connections - self.cfg.threads
         reserve()
+        call_process("thumb-worker")
         super().init_process()
 
     # -- requests come ---------------------------------------------------------------------
@@ -150,7 +152,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         if self._plain:
-            if len(conn.head) > LONGEST_HEAD:
+            if conn.too_long:
                 self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders("too long"))
                 return False
             conn.init()
@@ -159,6 +161,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self._plain:
             conn.out.end()
         return stays
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        if self._plain and req._expected_100_continue:
+            # gunicorn would wait for ever for a client that reads nothing.
+            req._expected_100_continue = False
+            conn.out.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return super().handle_request(req, conn)
 
     # -- replies go --------------------------------------------------------------------------
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from thumbproxy.access import FACTS
 from thumbproxy.errors import (
+    DecoderFailed,
     EngineFailed,
     LoopDetected,
     MethodNotAllowed,
     NotAThumbnailUrl,
+    Overloaded,
     RequestError,
     ThumbproxyError,
 )
@@ -28,6 +31,8 @@ WSGIApp = Callable[..., Iterable[bytes]]
 # Answers PURGE, from the environ and what gives the decoded path below the prefix.
 PurgeAnswer = Callable[[Environ, Callable[[], str]], Response]
 log = logging.getLogger(__name__)
+# Seconds from one line about refused requests to the next.
+_SELDOM = 1.0
 
 
 class Middleware:
@@ -56,6 +61,7 @@ class Middleware:
         self._metrics = metrics
         self._purger = purger
         self._purges = purges
+        self._refusals = Refusals()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         response = self.respond(environ)
@@ -80,9 +86,7 @@ class Middleware:
         except Exception as error:
             log.exception("unexpected error for %r", path)
             failure = EngineFailed(log=repr(error))
-        if not isinstance(failure, RequestError):  # of those, anyone can make any number
-            level = logging.WARNING if failure.status >= 500 else logging.INFO
-            log.log(level, "%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
+        self._log(failure, path)
         methods = "GET, HEAD" if self._purges is None else "GET, HEAD, PURGE"
         response = error_response(failure, auto=path.endswith(f".{AUTO}"), methods=methods)
         seconds = time.perf_counter() - began
@@ -91,6 +95,17 @@ class Middleware:
         if FACTS in environ:
             environ[FACTS] |= {"result": result, "reason": failure.token}
         return response
+
+    def _log(self, failure: ThumbproxyError, path: str) -> None:
+        if isinstance(failure, RequestError):  # of those, anyone can make any number
+            return
+        if isinstance(failure, Overloaded):
+            self._refusals.tell(path, failure.log)
+            return
+        # A picture that brings a decoder down is worth a look, though it is not our fault.
+        grave = failure.status >= 500 or isinstance(failure, DecoderFailed)
+        level = logging.WARNING if grave else logging.INFO
+        log.log(level, "%s %s: %s", failure.token, ascii(path), failure.log or failure.reason)
 
     def _below(self, environ: Environ) -> str:
         """The decoded path, without the prefix."""
@@ -114,6 +129,33 @@ class Middleware:
         if FACTS in environ:
             environ[FACTS] |= {"result": result, **dict(rendition.timings)}
         return response
+
+
+class Refusals:
+    """Of refused requests, which come by the thousand when there is too much to do, a line for the
+    first, and then one a second at most, with the number of those that it stands for."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._untold = 0
+        self._quiet_until = float("-inf")
+
+    def tell(self, path: str, why: str) -> None:
+        now = self._clock()
+        with self._lock:
+            self._untold += 1
+            if now < self._quiet_until:
+                return
+            number, self._untold = self._untold, 0
+            self._quiet_until = now + _SELDOM
+        if number == 1:
+            log.warning("%s %s: %s", Overloaded.token, ascii(path), why)
+        else:
+            log.warning(
+                "%s: %d requests were refused since the last such line: %s",
+                Overloaded.token, number, why,
+            )  # fmt: skip
 
 
 def path_text(environ: Environ) -> str:

@@ -49,9 +49,9 @@ class Engine(Protocol):
 
         fallback  the format that a client would have got instead: what is made has no more bytes
                   than that would have, where it is cheap to know
-        Raises UnsupportedImage, BrokenImage; nothing else for any source bytes. BadOptions, when
-        the options ask for a part or a page that the picture does not have, or for what `check`
-        refuses.
+        Raises UnsupportedImage, BrokenImage, MemoryError; nothing else for any source bytes.
+        BadOptions, when the options ask for a part or a page that the picture does not have, or
+        for what `check` refuses.
         """
         ...
 

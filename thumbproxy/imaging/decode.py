@@ -59,7 +59,8 @@ class Decoded:
 
 
 def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
-    """The pixels of frame `page`. Raises BrokenImage for whatever a decoder dislikes."""
+    """The pixels of frame `page`. Raises BrokenImage for whatever a decoder dislikes, and
+    MemoryError."""
     if page > header.frames:
         frames = "1 frame" if header.frames == 1 else f"{header.frames} frames"
         raise BadOptions(f"page {page} does not exist: the picture has only {frames}.")
@@ -69,11 +70,11 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
         if header.format is Format.WEBP and webp.available and not header.animated:
             return _webp(source, header)
         return _with_pillow(source, header, plan, page)
-    except ThumbproxyError:
+    except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
-        # Decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error, MemoryError
-        # and whatever else a hostile file leads them to. All of it is the file's fault.
+        # Decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error and whatever
+        # else a hostile file leads them to. All of it is the file's fault.
         raise BrokenImage(log=f"{type(error).__name__}: {error}") from error
 
 

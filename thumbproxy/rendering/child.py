@@ -75,8 +75,8 @@ def _answer(engine: Engine, ordered: Ordered, usage: Memory) -> bytes:
         return made(work(engine, ordered.task), usage.read()[1])
     except ThumbproxyError as error:
         problem = error
-    except MemoryError as error:
-        problem = DecoderFailed(log=f"no memory: {error}")
+    except MemoryError:
+        problem = DecoderFailed(log="it needed more than render_memory")
     except Exception as error:
         problem = EngineFailed(log=_told(error))
     return failed(problem, usage.read()[1])

@@ -13,6 +13,7 @@ from thumbproxy.rendering.kernel import (
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
+    drop_capabilities,
     prctl,
 )
 
@@ -61,6 +62,8 @@ def confine(memory: int, mapped: int) -> dict[str, str]:
         hard = resource.getrlimit(limit)[1]
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (bound, bound))
+    with contextlib.suppress(OSError):  # only root has any
+        drop_capabilities()
     return {"landlock": _entered(landlock.restrict), "seccomp": _entered(seccomp.restrict)}
 
 

@@ -56,7 +56,7 @@ class Crew:
             try:
                 self._welcome(process, deadline)
             except (Gone, Garbled) as error:
-                self.dismiss(process, "crashed", f"before its first task: {error!r}")
+                self.dismiss(process, "crashed", f"before its first task: {_told(error)}")
             except TimeoutError:
                 # It may be there in a moment, for the next who asks.
                 self._put_back(process)
@@ -84,7 +84,7 @@ class Crew:
         process.kill()
         self._forget(process)
         self._metrics.render_process_ended(how)
-        if why:
+        if why and not self._closed:  # when we end, so do they
             log.log(level, "render process %d: %s: %s", process.pid, how, why)
         self.fill()
 
@@ -200,7 +200,8 @@ class Crew:
         for process in [each for each in self._idle if not each.usable]:
             self._idle.remove(process)
             self._metrics.render_process_ended("crashed")
-            log.warning("render process %d: crashed: while it was idle", process.pid)
+            if not self._closed:
+                log.warning("render process %d: ended while it was idle", process.pid)
             process.kill()
             process.close()
 
@@ -233,9 +234,16 @@ class Crew:
         try:
             self._welcome(process, deadline)
         except (Gone, Garbled, TimeoutError) as error:
-            log.warning("render process %d is not ready: %r", process.pid, error)
+            if not self._closed:
+                log.warning("render process %d: not ready: %s", process.pid, _told(error))
             process.kill()
             process.close()
             return False
         self._put_back(process)
         return True
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, Garbled):
+        return f"it sent nonsense: {error}"
+    return "it ended" if isinstance(error, Gone) else "it took too long"

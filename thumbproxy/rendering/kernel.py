@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
+import platform
+import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -26,6 +30,23 @@ def prctl(option: int, value: Argument = 0, more: Argument = 0) -> None:
 def syscall(number: int, *arguments: Argument) -> int:
     """Raises OSError."""
     return _checked(_libc.syscall(ctypes.c_long(number), *map(_word, arguments)))
+
+
+def call_process(name: str) -> None:
+    """What `ps -o comm` shows, up to 15 letters; to be called by the main thread."""
+    with contextlib.suppress(OSError):
+        prctl(PR_SET_NAME, name.encode())
+
+
+def drop_capabilities() -> None:
+    """Be no more than any user, even as root: who has them may raise its own limits.
+
+    capset(2), with the structures of linux/capability.h, version 3. Raises OSError.
+    """
+    number = {"x86_64": 126, "aarch64": 91}.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    syscall(number, struct.pack("=Ii", 0x20080522, 0), bytes(24))
 
 
 def _word(argument: Argument) -> ctypes.c_ulong | ctypes.c_char_p:

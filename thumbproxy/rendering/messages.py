@@ -161,11 +161,12 @@ def read_reply(header: bytes, task: Task, limits: Limits) -> Reply:
     facts = reply["made"]
     if not isinstance(facts, list) or len(facts) != len(task.variants):
         raise Garbled("not as many pictures as were asked for")
-    most = _most_bytes(limits)
     lengths, pictures = [], []
     for fact, (_, format) in zip(facts, task.variants, strict=True):
         if not isinstance(fact, list) or len(fact) != 5:
             raise Garbled("not the facts of a picture")
+        # JSON is read here, which takes many times its size, and all threads wait meanwhile.
+        most = MOST_HEADER if format is Format.JSON else _most_bytes(limits)
         lengths.append(_number(fact[0], 1, most))
         width, height = (_number(side, 1, limits.output_side) for side in fact[1:3])
         pictures.append(Encoded(b"", format, width, height, *map(_seconds, fact[3:])))

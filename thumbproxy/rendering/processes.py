@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from thumbproxy.errors import DecoderFailed, EngineFailed, RenderTooSlow, ThumbproxyError
+from thumbproxy.errors import DecoderFailed, EngineFailed, RenderTooSlow, ThumbproxyError, TooSlow
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded
@@ -68,7 +68,9 @@ class Processes:
             crew = self._crew()
             try:
                 return self._make(crew, task, deadline, fresh=False)
-            except _OnceMore:
+            except _OnceMore as error:
+                if deadline.passed:
+                    raise TooSlow(log=str(error)) from None
                 return self._make(crew, task, deadline, fresh=True)
         finally:
             ended()
@@ -105,19 +107,21 @@ class Processes:
             return self._crews[0]
 
     def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
+        most = deadline.remaining
         process = crew.take(deadline, fresh=fresh)
+        late = fresh or deadline.remaining < most * 0.9
         used = process.done > 0
         try:
             pictures = process.make(task, self._limits, deadline)
         except TimeoutError:
             crew.dismiss(process, "killed", "its render went on after the deadline")
-            raise RenderTooSlow(log="the render went on after its deadline") from None
+            raise _too_slow(late=late) from None
         except Garbled as error:
             crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
             why, again = f"a render process sent nonsense: {error}", used
         except Gone:
             status = crew.how_ended(process)
-            why = f"its render process {_told(status)}"
+            why = f"its render process {process.pid} {_told(status)}"
             crew.dismiss(process, "crashed", _told(status))
             if fresh and status is None:
                 raise EngineFailed(log=why) from None
@@ -132,8 +136,8 @@ class Processes:
         else:
             crew.give_back(process)
             return pictures
-        if again and not fresh and not deadline.passed:
-            raise _OnceMore
+        if again and not fresh:
+            raise _OnceMore(why)
         raise DecoderFailed(log=why)
 
 
@@ -141,11 +145,20 @@ class _OnceMore(Exception):
     """The picture may not be at fault."""
 
 
+def _too_slow(*, late: bool) -> TooSlow:
+    """late: a process was long in coming, which says nothing of the picture."""
+    if late:
+        return TooSlow(log="the render began late, and went on after its deadline")
+    return RenderTooSlow(log="the render went on after its deadline")
+
+
 def _told(status: int | None) -> str:
     if status is None:
         return "ended, and so did the fork server"
-    if status >= 0:
-        return f"hung up (exit status {status})"
+    if status == 0:  # it may go on
+        return "hung up"
+    if status > 0:
+        return f"ended with exit status {status}"
     try:
         return f"ended by {signal.Signals(-status).name}"
     except ValueError:

@@ -53,6 +53,7 @@ class Starter:
         self._number = 0
         self._closed = False
         self._answered = False  # this fork server, ever
+        self._missed = False  # one has ended, and nobody has said that there is another
         self._unanswered_since: float | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -152,6 +153,7 @@ class Starter:
             if not answer:
                 raise EOFError("it has ended")
             self._unanswered_since, self._answered, self._failures = None, True, 0
+            self._welcome_back()
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
             answered, pid, status = ANSWER.unpack(answer)
@@ -178,11 +180,17 @@ class Starter:
         if since is not None and time.monotonic() - since > _PATIENCE:
             self._failed(TimeoutError("no answer"))
 
+    def _welcome_back(self) -> None:
+        if self._missed and self._process is not None:
+            self._missed = False
+            log.warning("the fork server of renders is back: process %d", self._process.pid)
+
     def _failed(self, error: OSError | EOFError) -> None:
         worked = self._answered
         status = self._end()
         if not self._closed:
             log.error("the fork server of renders has ended (status %s): %s", status, error)
+            self._missed = True
         if not worked:
             if self._failures:
                 pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._failures)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from thumbproxy.errors import EngineFailed, RenderTooSlow
+from thumbproxy.errors import BrokenImage, EngineFailed, RenderTooSlow
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded
@@ -43,7 +43,10 @@ class Threads:
         if not finished:
             future.cancel()
             raise RenderTooSlow(log="the render went on after its deadline")
-        return future.result()
+        try:
+            return future.result()
+        except MemoryError as error:  # of a picture that claims too much, most likely
+            raise BrokenImage(log=f"MemoryError: {error}") from error
 
     def workshop(self) -> Workshop:
         return Workshop("threads", self.size, self.size, {})

@@ -25,12 +25,12 @@ def decode_frames(source: bytes, header: Header) -> Animation:
     """The frames of a GIF, WebP or PNG that has several (header.frames).
 
     Raises BrokenImage, now or while it is iterated, for whatever a decoder dislikes, and for an
-    animation that has not all of the frames that its header counts. At any time one decoded frame
-    is in memory besides the canvas, and what disposal has to restore.
+    animation that has not all of the frames that its header counts; MemoryError. At any time one
+    decoded frame is in memory besides the canvas, and what disposal has to restore.
     """
     try:
         animation = _READERS[header.format](source, header)
-    except ThumbproxyError:
+    except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
         raise _broken(error) from error
@@ -40,7 +40,7 @@ def decode_frames(source: bytes, header: Header) -> Animation:
 def _guarded(frames: Iterator[Frame]) -> Iterator[Frame]:
     try:
         yield from frames
-    except ThumbproxyError:
+    except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
         raise _broken(error) from error
