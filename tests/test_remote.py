@@ -13,10 +13,11 @@ from origin import Gallery, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.errors import SettingsError
-from thumbproxy.hosts import remote_source, told_url
+from thumbproxy.hosts import told_url
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.setting_kinds import OriginSetting
 from thumbproxy.settings import Settings
+from thumbproxy.urls import remote_source
 
 THUMBS = Thumbnails([servers.KEY])
 
@@ -95,6 +96,8 @@ def test_origins_of_the_configuration_have_a_location_or_hosts() -> None:
         ({"hosts": [1]}, "no list like"),
         ({"hosts": ["a.example", "https://b.example/c"]}, "'https://b.example/c' is no host like"),
         ({"hosts": ["127.1"]}, "'127.1' is no host"),
+        ({"hosts": ["127.1", "a.example", "b/c"]},
+         "'127.1' is no host that can be asked, 'b/c' is no host like"),
         ({"host": ["a.example"]}, "'host', which is none of location, immutable, hosts"),
     ],
 )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from thumbproxy.hosts import remote_source
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
 from thumbproxy.thumbnails import Thumbnails
+from thumbproxy.urls import remote_source
 
 if TYPE_CHECKING:
     from thumbproxy.build import ThumbProxy

@@ -59,7 +59,7 @@ class Gate:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._places = threading.Semaphore(size)
+        self._places = threading.BoundedSemaphore(size)
 
     @contextmanager
     def passed(self) -> Iterator[None]:

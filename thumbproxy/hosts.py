@@ -135,11 +135,10 @@ def remote_server(path: str) -> tuple[Server, str]:
         ) from None
 
 
-def remote_source(url: str, mount: str = "remote/") -> str:
-    """The source that a `remote` origin mounted at `mount` has for an absolute URL.
+def source_at(url: str, mount: str) -> str:
+    """How a source stands for an absolute URL; whether it can be one is not known yet.
 
-    "https://images.example.com/a%20b.jpg?c=1" -> "remote/https/images.example.com/a b.jpg?c=1"
-    Nothing is looked up. Raises BadSource for a URL that no source can stand for.
+    Raises BadSource.
     """
     try:
         parts = urlsplit(url)

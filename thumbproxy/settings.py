@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import secrets
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -77,6 +78,8 @@ _BEST = Encoding()
 _QUALITY = Number(1, 100)
 _SUBSAMPLING = Choice(("420", "422", "444"))
 _SECONDS = Number(0, 10 * 365 * _DAY)
+# 0 would be no time at all, and is not how to say that there is no bound.
+_TIMEOUT = Number(0.1, 600, 3)
 _SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
 _HTTP_URL = Pattern(
     r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?", "http://host or https://host, no password"
@@ -175,7 +178,7 @@ class Settings:
         "pictures made at a time by each process; 0: cores / workers, and 2 at least",
     )
     render_timeout: float = _setting(
-        Number(0, 600, 3), 10, "one render; half of request_timeout at most"
+        _TIMEOUT, 10, "one render; it is clipped to half of request_timeout"
     )
     render_pixels: int = _setting(
         Number(1, 10**10),
@@ -239,8 +242,8 @@ class Settings:
         "",
         "an internal location of nginx that sends what lies in cache_dir",
     )
-    fetch_timeout: float = _setting(Number(0, 600, 3), 10, "one fetch from the origin")
-    request_timeout: float = _setting(Number(0, 600, 3), 25, "one request")
+    fetch_timeout: float = _setting(_TIMEOUT, 10, "one fetch from the origin")
+    request_timeout: float = _setting(_TIMEOUT, 25, "one request")
 
     def __post_init__(self) -> None:
         faults, wrong = [], set()
@@ -258,6 +261,9 @@ class Settings:
                 "keys: none given. `thumbproxy keygen` makes one; put it into THUMBPROXY_KEYS "
                 "or, as a list, into the configuration."
             )
+        if wrong.isdisjoint(("origin", "origins")) and self.origin and "" in self.origins:
+            faults.append("origin: it is given, and origins has one with the prefix \"\" as well; "
+                          "leave one of them out.")  # fmt: skip
         if faults:
             raise SettingsError(faults)
 
@@ -280,7 +286,10 @@ class Settings:
         arguments: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Read the three places, the later winning. Raises SettingsError with all faults."""
+        """Read the three places, the later winning.
+
+        Raises UnusableSettings with all faults, SettingsError for a file that cannot be read.
+        """
         values: dict[str, Any] = dict(defaults or {})
         faults: list[str] = []
         wrong: set[str] = set()
@@ -291,15 +300,40 @@ class Settings:
             except SettingsError as error:
                 wrong.add(entry.name)
                 faults += error.faults
-        if not wrong.isdisjoint(_OF_PRESETS):
-            wrong.add("presets")
+        return cls.checked(values, faults, wrong)
+
+    @classmethod
+    def checked(
+        cls, values: Mapping[str, Any], faults: Collection[str] = (), wrong: Collection[str] = ()
+    ) -> Self:
+        """The settings with these values.
+
+        faults  that are known already, and of which settings
+        wrong   the settings that they are of; what else is found of these is not told
+        Raises UnusableSettings with all faults.
+        """
+        hidden = {*wrong}
+        if not hidden.isdisjoint(_OF_PRESETS):
+            hidden.add("presets")
+        found = list(faults)
         try:
             settings = cls(**values)
         except SettingsError as error:
-            faults += [fault for fault in error.faults if fault.partition(":")[0] not in wrong]
-        if faults:
-            raise SettingsError(faults)
+            new = [fault for fault in error.faults if setting_of(fault) not in hidden]
+            found += new
+            hidden |= {setting_of(fault) for fault in new}
+        if found:
+            raise UnusableSettings(found, hidden, cls._without(values, hidden))
         return settings
+
+    @classmethod
+    def _without(cls, values: Mapping[str, Any], wrong: Collection[str]) -> Self:
+        """The rest of the values; with a key of its own, which nobody knows, for one to be there."""
+        left_out = {*wrong}
+        if not left_out.isdisjoint(_OF_PRESETS):
+            left_out.add("presets")
+        rest = {name: value for name, value in values.items() if name not in left_out}
+        return cls(**{"keys": (secrets.token_urlsafe(32),), **rest})
 
     @property
     def encoding(self) -> Encoding:
@@ -328,6 +362,23 @@ class Settings:
             render_seconds=self.render_timeout,
             redirects=self.max_redirects,
         )
+
+
+class UnusableSettings(SettingsError):
+    """wrong  the settings that have faults
+    rest   what can be used: the others, and defaults in place of the wrong ones; not to be served
+           with, but other faults can be looked for in it
+    """
+
+    def __init__(self, faults: list[str], wrong: Collection[str], rest: Settings) -> None:
+        super().__init__(faults)
+        self.wrong = frozenset(wrong)
+        self.rest = rest
+
+
+def setting_of(fault: str) -> str:
+    """The setting that a fault of Settings, or of what is built from them, begins with."""
+    return fault.partition(":")[0]
 
 
 # By what it is decided whether a preset can be used.
@@ -391,6 +442,13 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Said]:
             yield _Said(variable, name, value, True)
 
 
+def overridden(file: str | Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """Settings of the file that the environment has, too, and whose value there is what counts:
+    name -> variable. Raises SettingsError for a file that cannot be read."""
+    named = {said.name for said in _from_file(file)}
+    return {said.name: said.label for said in _from_environment(environ) if said.name in named}
+
+
 def _from_arguments(arguments: Mapping[str, Any] | None) -> Iterator[_Said]:
     for name, value in (arguments or {}).items():
         if value is not None:
@@ -411,7 +469,7 @@ def _read(said: _Said) -> Any:
 def unknown_setting(label: str, name: str) -> str:
     """The fault of a name that is none, with the nearest that is one."""
     near = difflib.get_close_matches(name, _FIELDS, 1)
-    hint = f"; did you mean {near[0]}?" if near else f". There are: {', '.join(_FIELDS)}."
+    hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md has them all."
     return f"{label}: there is no such setting{hint}"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from thumbproxy.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl
+from thumbproxy.hosts import source_at
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
 from thumbproxy.options import Options
@@ -155,6 +156,20 @@ def _split(rest: str) -> tuple[str, str, str]:
 def _check_format(options: Options, format: str) -> None:
     if options.lossless and format == Format.JPEG.extension:
         raise BadOptions("A JPEG cannot be lossless. Ask for webp or png, or for auto.")
+
+
+def remote_source(url: str, mount: str = "remote/") -> str:
+    """The source that a `remote` origin mounted at `mount` has for an absolute URL.
+
+    "https://images.example.com/a%20b.jpg?c=1" -> "remote/https/images.example.com/a b.jpg?c=1"
+    Nothing is looked up. Raises BadSource for a URL that no source can stand for.
+    """
+    source = source_at(url, mount)
+    try:
+        check_source(source)
+    except BadSource as error:
+        raise BadSource(f"The URL {url[:80]!r} cannot be a source. {error.reason}") from None
+    return source
 
 
 def check_source(source: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from faulty import FaultyOrigin, replies
 
 from thumbproxy.errors import BadSource, OriginFailed, SourceNotFound
-from thumbproxy.hosts import AllowedHosts, Server, plain_host, remote_server, remote_source
+from thumbproxy.hosts import AllowedHosts, Server, plain_host, remote_server
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.urls import check_source
 
@@ -153,7 +153,11 @@ def test_a_url_becomes_the_source_that_leads_back_to_it(url: str, source: str) -
     "url",
     ["/a.jpg", "a.jpg", "", "ftp://a.example/b.jpg", "https:///b.jpg", "https://us:pw@a.example/b",
      "https://a.example/b%2Fc.jpg", "https://a.example/b%3Fc.jpg", "https://a.example/%ff.jpg",
-     "https://a.example:x/b", "https://127.1/b.jpg", "https://[::1/b.jpg", "https://a b/c.jpg"],
+     "https://a.example:x/b", "https://127.1/b.jpg", "https://[::1/b.jpg", "https://a b/c.jpg",
+     # what no URL of a thumbnail is made of either
+     "https://a.example/b//c.jpg", "https://a.example//b.jpg", "https://a.example/b/",
+     "https://a.example", "https://a.example/b/.c.jpg", "https://a.example/b%5Cc.jpg",
+     "https://a.example/b.jpg?of=http://c", f"https://a.example/{'b' * 256}"],
 )  # fmt: skip
 def test_a_url_that_no_source_can_stand_for_is_refused(url: str) -> None:
     with pytest.raises(BadSource, match="cannot be a source"):

@@ -42,7 +42,8 @@ class OriginTable:
         known = OriginSetting._fields
         unknown = [key for key in entry if key not in known] if isinstance(entry, dict) else []
         if unknown:
-            raise Refusal(f"{prefix!r} has {unknown[0]!r}, which is none of {', '.join(known)}")
+            named = ", ".join(map(repr, unknown))
+            raise Refusal(f"{prefix!r} has {named}, which is none of {', '.join(known)}")
         if isinstance(entry, str):
             entry = {"location": entry}
         setting = OriginSetting()
@@ -50,8 +51,8 @@ class OriginTable:
             setting = OriginSetting(**entry) if isinstance(entry, dict) else OriginSetting(*entry)
         location: Any = setting.location
         immutable: Any = setting.immutable
-        named = isinstance(location, str) and isinstance(immutable, bool)
-        if not named or bool(location) == bool(setting.hosts):
+        typed = isinstance(location, str) and isinstance(immutable, bool)
+        if not typed or bool(location) == bool(setting.hosts):
             raise Refusal(
                 f"the entry {prefix!r} is neither a location nor {{ location, immutable }} "
                 "nor { hosts, immutable }"
@@ -64,8 +65,12 @@ def _hosts(prefix: str, given: Any) -> tuple[str, ...]:
     are_texts = isinstance(given, Sequence) and all(isinstance(host, str) for host in given)
     if isinstance(given, str) or not are_texts:
         raise Refusal(f'the hosts of {prefix!r} are no list like ["images.example.com"]')
-    try:
-        AllowedHosts(given)
-    except ValueError as error:
-        raise Refusal(f"of the hosts of {prefix!r}, {error}") from None
+    faults = []
+    for host in given:
+        try:
+            AllowedHosts([host])
+        except ValueError as error:
+            faults.append(f"{error}")
+    if faults:
+        raise Refusal(f"of the hosts of {prefix!r}, {', '.join(faults)}")
     return tuple(given)
