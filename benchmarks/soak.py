@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -72,6 +73,8 @@ class Site(NamedTuple):
 
 def main() -> int:
     assert __doc__
+    # As at Ctrl-C, or what was started would be left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak",
                                      description=__doc__.split(":")[0])  # fmt: skip
     parser.add_argument("--minutes", type=float, default=2, help="of faults; 0: none of that")
