@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from gunicorn.config import KNOWN_SETTINGS
 
+from thumbproxy.cli import main
 from thumbproxy.limits import Limits
 from thumbproxy.server import gunicorn_options
 from thumbproxy.settings import Settings
@@ -27,6 +29,7 @@ from thumbproxy.settings import Settings
 ROOT = Path(__file__).parent.parent
 KEY = "a key that is only for tests"
 GUNICORN_CONF = ROOT / "conf" / "gunicorn.conf.py"
+UNIT = ROOT / "conf" / "thumbproxy.service"
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "compose.yaml").read_text())
 
@@ -48,6 +51,52 @@ def test_gunicorn_conf_says_what_serve_does() -> None:
 def test_gunicorn_waits_longer_than_a_request_may_take() -> None:
     assert gunicorn_conf()["graceful_timeout"] > Limits().request_seconds
     assert gunicorn_conf()["timeout"] > Limits().request_seconds
+
+
+def unit() -> dict[str, list[str]]:
+    """The directives of the systemd unit, each with all of its values."""
+    told: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            told.setdefault(name, []).append(value)
+    return told
+
+
+def test_the_unit_starts_our_program_with_options_that_it_has() -> None:
+    [command] = unit()["ExecStart"]
+    program, name, *arguments = shlex.split(command)
+    assert Path(program).name == "thumbproxy"
+    options = {word for parameter in main.commands[name].params for word in parameter.opts}
+    assert set(arguments[::2]) <= options
+    assert dict(zip(arguments[::2], arguments[1::2], strict=True))["--cache-dir"] == (
+        f"/var/cache/{unit()['CacheDirectory'][0]}"
+    )
+
+
+def test_the_unit_waits_for_a_stop_and_ends_the_master_first() -> None:
+    told = unit()
+    most = gunicorn_options(Settings(keys=(KEY,)))["graceful_timeout"]
+    assert int(told["TimeoutStopSec"][0]) > most
+    assert told["KillMode"] == ["mixed"]
+    assert told["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert {told[name][0] for name in ("NoNewPrivileges", "PrivateTmp")} == {"yes"}
+    assert told["ProtectSystem"] == ["strict"]
+
+
+def test_systemd_knows_all_that_the_unit_says(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    checked = tmp_path / UNIT.name
+    command = shlex.split(unit()["ExecStart"][0])[0]
+    checked.write_text(UNIT.read_text().replace(command, "/bin/true"))
+    done = subprocess.run(
+        [program, "verify", str(checked)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (
+        0, [],
+    )  # fmt: skip
 
 
 def seconds(directive: str) -> int:

@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from test_caches import SOURCE, record, rendition, request
 from thumbproxy.caches.base import Scope, SourceRecord
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.space import Space
+from thumbproxy.health import disk_probe
 
 
 @pytest.fixture
@@ -331,6 +332,21 @@ def test_a_full_file_system_keeps_what_is_whole_and_leaves_nothing_else(
         disk.janitor.trim(Space(1))
         assert fill(disk, 2) == 2, "when there is room again, it is used"
         assert caplog.messages[-1].endswith("works again")
+
+
+def test_for_want_of_inodes_nobody_is_told_that_there_is_no_space(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with file_system(tmp_path / "small", "size=200m,nr_inodes=100") as at:
+        disk = DiskCache(str(at))
+        disk.prepare()
+        with suppress(OSError):
+            for number in range(100):
+                (at / f"filler-{number}").touch()
+        assert disk_probe(str(at))._look() == ("degraded", "there are no inodes left")
+        disk.set_original(record(), b"bytes")
+        (line,) = caplog.messages
+        assert "No inodes left on device" in line
 
 
 def test_a_file_system_that_becomes_read_only_is_read(

@@ -22,6 +22,7 @@ from thumbproxy.cli import main
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.doctor.holes import HOLES, before, known_holes
 from thumbproxy.doctor.machine import machine, memory_limit
+from thumbproxy.doctor.reach import reach
 from thumbproxy.doctor.safety import safety
 from thumbproxy.doctor.sandbox import Trial, sandbox
 from thumbproxy.doctor.servers import memcached as look
@@ -70,7 +71,9 @@ def test_a_sound_site_is_told_so_in_groups(
     done = run(tmp_path, "--memcached", f"127.0.0.1:{memcached.port}")
     assert done.exit_code == 0, done.output
     groups = [line for line in done.output.splitlines() if not line.startswith(" ")]
-    assert groups[:-1] == ["software", "renders", "settings", "machine", "disk", "memcached"]
+    assert groups[:-1] == [
+        "software", "renders", "settings", "reach", "machine", "disk", "memcached"
+    ]  # fmt: skip
     assert groups[-1].startswith("in all: ")
     assert "in processes of each worker" in done.output
     assert "landlock: " in done.output
@@ -86,9 +89,12 @@ def test_programs_get_facts_and_a_status(photos: Path, tmp_path: Path) -> None:
     facts = json.loads(done.output)
     assert (done.exit_code, facts["worst"]) == (1, "critical")
     critical = [found for found in facts["findings"] if found["level"] == "critical"]
-    assert {found["group"] for found in critical} == {"settings", "memcached"}
+    assert {found["group"] for found in critical} == {"settings"}
     assert all(found["text"] and found["advice"] for found in critical)
     assert KEY not in done.output, "secrets are never told"
+    (dead,) = (found for found in facts["findings"] if found["group"] == "memcached")
+    assert dead["level"] == "warning", "serving goes on"
+    assert "purge" in dead["advice"]
 
 
 def test_what_cannot_be_used_is_told_all_at_once(tmp_path: Path) -> None:
@@ -96,10 +102,26 @@ def test_what_cannot_be_used_is_told_all_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "--threads" in done.output
     assert "THUMBPROXY_KEYS" in done.output
-    done = run(tmp_path, THUMBPROXY_EXIF_FIELDS="NoSuchField")
-    assert done.exit_code == 2
-    assert "NoSuchField" in done.output
     assert "there is no folder" in done.output
+    done = run(tmp_path, "--json", THUMBPROXY_EXIF_FIELDS="NoSuchField")
+    facts = json.loads(done.output)
+    assert (done.exit_code, facts["worst"]) == (2, "unusable")
+    told = [found for found in facts["findings"] if found["group"] == "settings"]
+    assert {found["level"] for found in told} == {"critical"}
+    assert "NoSuchField" in str(told)
+    assert "there is no folder" in str(told)
+
+
+def test_a_machine_is_looked_at_before_there_is_a_key(photos: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, THUMBPROXY_KEYS="")
+    assert done.exit_code == 2
+    groups = [line for line in done.output.splitlines() if not line.startswith(" ")]
+    assert groups[:4] == ["software", "renders", "settings", "machine"]
+    assert "critical  keys: none given" in done.output
+    assert "landlock: " in done.output
+    done = run(tmp_path, "--config", str(tmp_path / "absent.toml"))
+    assert done.exit_code == 2
+    assert "absent.toml cannot be read" in done.output
 
 
 def test_threads_have_no_sandbox(photos: Path, tmp_path: Path) -> None:
@@ -166,8 +188,14 @@ UNSAFE: dict[str, tuple[dict[str, Any], str, Level]] = {
     "all addresses": ({"bind": "0.0.0.0:8080"}, "hold connections", "note"),
     "no threads for hits": ({"threads": 8, "misses": 8}, "nothing is left for hits", "critical"),
     "threads": ({"isolation": "threads"}, "isolation", "warning"),
-    "short requests": ({"request_timeout": 5}, "fetch_timeout", "warning"),
-    "no time": ({"fetch_timeout": 0}, "nothing ends in time", "critical"),
+    "short requests": (
+        {"request_timeout": 5, "fetch_timeout": 8}, "fetch_timeout", "warning"
+    ),
+    "short renders": ({"render_timeout": 20}, "clipped to half", "note"),
+    "a token with a word": ({"purge_token": "changeme-1b7Xq0zRw8Lk"}, "everyone would", "critical"),
+    "a short token": ({"metrics_token": "k7Xq0zRw8LkM2vBn"}, "metrics_token is short", "warning"),
+    "little memory": ({"render_memory": 400 * MIB}, "want of memory", "warning"),
+    "few pixels": ({"render_pixels": 10**6}, "made alone", "note"),
     "large sources": ({"max_source_bytes": 500 * MIB}, "times the default", "warning"),
 }  # fmt: skip
 
@@ -179,6 +207,21 @@ def test_unsafe_settings_are_found(unsafe: str) -> None:
     assert levels(iter(found), word)[:1] == [level]
     secrets = (*more.get("keys", ()), more.get("purge_token"), more.get("metrics_token"))
     assert not [line for line in lines(found) for secret in secrets if secret and secret in line]
+
+
+def test_what_the_environment_overrides_is_told_by_name(tmp_path: Path, photos: Path) -> None:
+    config = tmp_path / "thumbproxy.toml"
+    config.write_text(f'keys = ["{TOKEN}"]\nthreads = 9\nmax_age = 5\n')
+    done = run(tmp_path, "--config", str(config), THUMBPROXY_THREADS="8")
+    assert f"note      keys of {config}: overridden by THUMBPROXY_KEYS" in done.output
+    assert f"threads of {config}: overridden by THUMBPROXY_THREADS" in done.output
+    assert "max_age of" not in done.output
+    assert KEY not in done.output
+    assert TOKEN not in done.output
+
+
+def test_a_default_that_gives_way_to_a_setting_is_no_fault() -> None:
+    assert [found.level for found in safety(settings(request_timeout=5), None)] == ["ok"]
 
 
 def test_safe_settings_are_told_to_be() -> None:
@@ -218,6 +261,8 @@ def test_memory_is_that_of_the_control_group(tmp_path: Path) -> None:
     assert memory_limit(tmp_path) == 512 * MIB
     found = machine(settings(), 2, tmp_path)
     assert levels(found, "512 MiB of memory") == ["warning"], "render_memory is above it"
+    many = settings(render_memory=500 * MIB, renders=3)
+    assert levels(machine(many, 2, tmp_path), "6 times what there is") == ["warning"]
     lower = settings(render_memory=200 * MIB)
     assert levels(machine(lower, 2, tmp_path), "of memory") == ["note"]
     assert levels(machine(lower, 1, tmp_path), "of memory") == ["ok"]
@@ -381,7 +426,7 @@ def test_a_memcached_that_has_to_drop_items_is_found() -> None:
 
 def test_a_memcached_that_is_gone_or_none_is_found() -> None:
     address = f"{servers.HOST}:{servers.free_port()}"
-    assert levels(look([address], connections=1), "refused") == ["critical"]
+    assert levels(look([address], connections=1), "refused") == ["warning"]
     with socket.create_server((servers.HOST, 0)) as listener:
 
         def hang_up() -> None:
@@ -394,14 +439,79 @@ def test_a_memcached_that_is_gone_or_none_is_found() -> None:
         thread.start()
         found = list(look([f"{servers.HOST}:{listener.getsockname()[1]}"], connections=1))
         thread.join()
-    assert [it.level for it in found] == ["critical"]
+    assert [it.level for it in found] == ["warning"]
 
 
 def test_a_frozen_memcached_is_waited_for_two_seconds() -> None:
     with servers.memcached() as server:
         assert server.process
         servers.freeze(server.process.pid)
-        assert [it.level for it in asked(server)] == ["critical"]
+        assert [it.level for it in asked(server)] == ["warning"]
+
+
+# -- what it reaches -------------------------------------------------------------------------
+
+
+def test_origins_and_the_upstream_are_asked(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "empty").mkdir()
+    dead = f"http://{servers.HOST}:{servers.free_port()}"
+    origins = {"a/": str(tmp_path / "photos"), "b/": str(tmp_path / "empty"), "c/": dead,
+               "d/": str(tmp_path / "gone")}  # fmt: skip
+    with socket.create_server((servers.HOST, 0)) as listener:
+        here = f"http://{servers.HOST}:{listener.getsockname()[1]}"
+        found = list(reach(settings(origins=origins, origin=here, upstream=dead)))
+    assert levels(iter(found), f"origin: {here} accepts") == ["ok"]
+    assert levels(iter(found), "photos can be read") == ["ok"]
+    assert levels(iter(found), "is empty") == ["note"]
+    assert levels(iter(found), f"origin c/: {dead} cannot be reached") == ["critical"]
+    assert levels(iter(found), "gone cannot be read") == ["critical"]
+    assert levels(iter(found), f"upstream: {dead} cannot be reached") == ["critical"]
+
+
+def test_where_it_cannot_listen_is_found(tmp_path: Path) -> None:
+    def of(bind: str) -> list[Level]:
+        return levels(reach(settings(bind=bind)), "listen")
+
+    assert of(f"{servers.HOST}:0") == ["ok"]
+    with socket.create_server((servers.HOST, 0)) as listener:
+        found = list(reach(settings(bind=f"{servers.HOST}:{listener.getsockname()[1]}")))
+    assert levels(iter(found), "somebody listens") == ["note"], "it may be ours"
+    assert of("192.0.2.1:8080") == ["critical"]
+    assert of("127.0.0.1:99999") == ["critical"]
+    assert list(reach(settings(bind=f"unix:{tmp_path}/socket"))) == []
+    absent = reach(settings(bind=f"unix:{tmp_path}/absent/socket"))
+    assert levels(absent, "no socket can be made") == ["critical"]
+
+
+@pytest.mark.parametrize(
+    ("host", "word"),
+    [("*.com", "anybody's"), ("*.github.io", "anybody's"), ("169.254.169.254", "clouds"),
+     ("http://10.0.0.5:8080", "private"), ("[::1]", "private"), ("*.example.com", ""),
+     ("a.github.io", ""), ("93.184.215.14", "")],
+)  # fmt: skip
+def test_hosts_that_are_not_one_party_are_found(host: str, word: str) -> None:
+    found = reach(settings(origins={"r/": {"hosts": [host]}}, bind=f"{servers.HOST}:0"))
+    told = [it for it in found if "of an origin" in it.text]
+    assert [it.level for it in told] == ["warning"] * bool(word)
+    assert all(word in it.text for it in told)
+
+
+def test_a_cache_of_nginx_that_is_not_there_is_found(tmp_path: Path) -> None:
+    def of(place: str) -> list[Level]:
+        return levels(reach(settings(nginx_cache_dir=place)), "nginx_cache_dir")
+
+    assert of(str(tmp_path)) == []
+    assert of(str(tmp_path / "absent")) == ["warning"]
+    assert of("nowhere/cache") == ["warning", "warning"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/cache", "/proc/cache/a"])
+def test_a_cache_that_cannot_be_made_is_found(place: str) -> None:
+    """Rights alone do not tell: root has them all."""
+    found = storage(settings(cache_dir=place), UNBOUND)
+    assert levels(found, "cannot be used: it cannot be made in") == ["critical"]
 
 
 # -- the report ------------------------------------------------------------------------------

@@ -212,10 +212,12 @@ def test_a_header_that_is_cut_short_is_broken(format: str) -> None:
 def test_limits_of_pixels_and_sides_count_and_say_the_figures(format: str) -> None:
     source = encoded(PICTURE, format)
     assert read(source, Limits(source_pixels=81 * 47, source_side=81))
-    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 3806 "):
+    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 3806 ") as caught:
         read(source, Limits(source_pixels=81 * 47 - 1))
-    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 80 on a side"):
+    assert caught.value.log == "81 x 47 pixels; max_source_pixels is 3806"
+    with pytest.raises(BrokenImage, match=r"81 x 47 pixels.* 80 on a side") as caught:
         read(source, Limits(source_side=80))
+    assert caught.value.log == "81 x 47 pixels; max_source_side is 80"
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])

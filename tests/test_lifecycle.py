@@ -264,9 +264,15 @@ def test_a_reload_takes_over_a_new_configuration_and_refuses_a_broken_one(
         config.write_text(f"{good}max_age = 77\n")
         reload(master)
         assert "max-age=77," in server.ask(THUMBS.url("cat.jpg", width=9))["Cache-Control"]
+        workers = children(master)
         config.write_text(f"{good}max_age = -1\nkeyz = 3\n")
-        reload(master)
+        os.kill(master, signal.SIGHUP)
+        until(lambda: "keyz" in (tmp_path / "log").read_text())
         assert "max-age=77," in server.ask(THUMBS.url("cat.jpg", width=9))["Cache-Control"]
+        assert children(master) == workers
+        config.write_text(f"{good}max_age = 78\n")
+        reload(master)
+        assert "max-age=78," in server.ask(THUMBS.url("cat.jpg", width=9))["Cache-Control"]
     log = (tmp_path / "log").read_text()
     assert "the configuration stays as it was" in log
     assert "max_age" in log

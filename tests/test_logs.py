@@ -23,6 +23,7 @@ from origin import jpeg
 from thumbproxy import Thumbnails
 from thumbproxy.access import AccessLog, escaped
 from thumbproxy.logs import JsonLines, TextLines, Writer
+from thumbproxy.wsgi import Refusals
 
 THUMBS = Thumbnails([servers.KEY])
 HIT = THUMBS.url("cat.jpg", width=60, format="jpg", version="v1")
@@ -106,6 +107,8 @@ def test_each_request_has_one_line(log: str) -> None:
         assert (told[0]["id"], told[0]["client"]) == ("a.b-1", "127.0.0.1")
         assert told[0]["bytes"] > 100
         assert 0 < told[0]["render"] < told[0]["seconds"]
+        for line in told:
+            assert round(line["seconds"], 4) == line["seconds"]
         return
     told = [line for line in lines if " seconds=" in line]
     for line, (method, path, status, result, reason) in zip(told, EXPECTED, strict=True):
@@ -287,6 +290,33 @@ def test_a_wrong_call_of_the_log_fails_nobody() -> None:
 def test_what_a_client_sent_is_shown_as_visible_ascii() -> None:
     assert escaped("a b\r\n\x7f\xe9") == "a%20b%0D%0A%7F%E9"
     assert len(escaped("x" * 5000)) < 2100
+
+
+def test_of_refused_requests_the_first_has_a_line_and_the_rest_their_number_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = Refusals(0.3)
+
+    def wait_for(lines: int) -> None:
+        deadline = time.monotonic() + 5
+        while len(caplog.messages) < lines:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
+
+    for _ in range(10):
+        refusals.tell("/thumb/a", "3 wait already (`misses`)")
+    assert len(caplog.messages) == 1
+    wait_for(2)
+    refusals.tell("/thumb/b", "3 wait already (`misses`)")
+    wait_for(3)
+    threading.Event().wait(0.4)
+    refusals.tell("/thumb/c", "3 wait already (`misses`)")
+    assert caplog.messages == [
+        "overloaded '/thumb/a': 3 wait already (`misses`)",
+        "overloaded: 9 more requests were refused: 3 wait already (`misses`)",
+        "overloaded: 1 more request was refused: 3 wait already (`misses`)",
+        "overloaded '/thumb/c': 3 wait already (`misses`)",
+    ]
 
 
 def test_an_application_that_fails_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -96,8 +96,10 @@ def test_origins_of_the_configuration_have_a_location_or_hosts() -> None:
         ({"hosts": [1]}, "no list like"),
         ({"hosts": ["a.example", "https://b.example/c"]}, "'https://b.example/c' is no host like"),
         ({"hosts": ["127.1"]}, "'127.1' is no host"),
-        ({"hosts": ["127.1", "a.example", "b/c"]},
-         "'127.1' is no host that can be asked, 'b/c' is no host like"),
+        (
+            {"hosts": ["127.1", "a.example", "b/c"]},
+            "'127.1' is no host that can be asked, 'b/c' is no host like",
+        ),
         ({"host": ["a.example"]}, "'host', which is none of location, immutable, hosts"),
     ],
 )

@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 from hostile_engine import START, Absent, HostileEngine
+from pictures import encoded
+from PIL import Image
 from servers import freeze
 
+from thumbproxy.adapters import engine_of
 from thumbproxy.errors import (
     BadOptions,
     BrokenImage,
@@ -31,12 +34,14 @@ from thumbproxy.errors import (
     ThumbproxyError,
 )
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Format
+from thumbproxy.media import Encoded, Format
 from thumbproxy.metrics import Ended, Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.messages import HEAD
 from thumbproxy.rendering.processes import Processes
+from thumbproxy.rendering.threads import Threads
+from thumbproxy.settings import Settings
 
 MIB = 1024 * 1024
 # Seconds. With nothing else to do, the machine needs a hundredth of it.
@@ -122,7 +127,7 @@ def full(processes: Processes) -> bool:
         ("segv", DecoderFailed, "SIGSEGV"),
         ("abort", DecoderFailed, "SIGABRT"),
         ("exit", DecoderFailed, "exit status 3"),
-        ("eat 4096", DecoderFailed, "no memory"),
+        ("eat 4096", DecoderFailed, "more than render_memory"),
         ("hang-up", DecoderFailed, "hung up"),
         ("say 00000000", DecoderFailed, "nonsense"),
         ("say ffffffff", DecoderFailed, "nonsense"),
@@ -153,6 +158,34 @@ def test_a_picture_harms_itself_alone(
         assert int(run(shared, "pid"))
         assert time.monotonic() - began < SOON
         assert beside.result() == "None"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
+def test_a_picture_that_needs_more_than_render_memory_is_told_from_a_broken_one(
+    format: str,
+) -> None:
+    """By the engine that is used."""
+    source = encoded(Image.new("L" if format == "GIF" else "RGB", (6000, 5000)), format)
+    engine = engine_of(Settings(keys=("k" * 40,)), Limits())
+    task = Task(source, ((Options(width=5000), Format.PNG),))
+    processes = Processes(engine, Limits(), 1, memory=64 * MIB)
+    try:
+        with pytest.raises(DecoderFailed) as failed:
+            processes.run(task, Deadline(20), lambda: None)
+    finally:
+        processes.close()
+    assert "render_memory" in failed.value.log
+
+
+def test_in_threads_a_picture_that_takes_all_memory_is_broken() -> None:
+    class Eaten(HostileEngine):
+        def render(self, *_: object, **__: object) -> Encoded:
+            raise MemoryError("all of it")
+
+    with pytest.raises(BrokenImage) as failed:
+        Threads(Eaten(), 1).run(Task(b"", ((Options(), Format.JPEG),)), Deadline(5), lambda: None)
+    assert failed.type is BrokenImage
+    assert "all of it" in failed.value.log
 
 
 def test_what_is_no_picture_is_never_passed_on() -> None:
@@ -189,8 +222,8 @@ def test_a_picture_that_always_crashes_is_tried_twice_at_most() -> None:
 def test_large_pictures_come_and_go(shared: Processes) -> None:
     source = b"big 9000".ljust(20 * MIB)
     task = Task(source, ((Options(), Format.JPEG),) * 2)
-    for encoded in shared.run(task, Deadline(10), lambda: None):
-        assert len(encoded.body) == 9000 * 1024 + len(START)
+    for made in shared.run(task, Deadline(10), lambda: None):
+        assert len(made.body) == 9000 * 1024 + len(START)
 
 
 def test_as_many_as_there_are_work_at_a_time(shared: Processes) -> None:
@@ -294,6 +327,47 @@ def test_a_picture_outlives_its_fork_server() -> None:
         assert made.result() == "None"
         assert server_of(processes) != old
         wait_until(lambda: full(processes))
+
+
+def test_the_log_has_a_line_for_a_fork_server_that_ended_and_one_when_another_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with runner(1) as processes:
+        run(processes, "pid")
+        os.kill(server_of(processes), signal.SIGKILL)
+        wait_until(lambda: processes.workshop().ready == 0)
+        for _ in range(3):
+            run(processes, "pid")
+        server = server_of(processes)
+    ended, back = (line for line in caplog.messages if "fork server of renders" in line)
+    assert "has ended" in ended
+    assert back == f"the fork server of renders is back: process {server}"
+
+
+def test_a_crash_is_one_line_with_the_process_and_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with runner(1) as processes:
+        for source in ("segv", "exit"):
+            with pytest.raises(DecoderFailed) as failed:
+                run(processes, source)
+            (line,) = (line for line in caplog.messages if "render process" in line)
+            _, _, pid, *_ = line.replace(":", "").split()
+            why = "ended by SIGSEGV" if source == "segv" else "ended with exit status 3"
+            assert line == f"render process {pid}: crashed: {why}"
+            assert failed.value.log == f"its render process {pid} {why}"
+            caplog.clear()
+
+
+def test_processes_that_end_because_we_do_are_not_worth_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for patience in (0.0, 0.3, 0.5, 0.7):
+        processes = Processes(HostileEngine(), Limits(), 4)
+        processes.start()
+        threading.Event().wait(patience)  # at whatever it is just doing
+        processes.close()
+    assert caplog.messages == []
 
 
 def test_a_stopped_process_costs_its_picture_alone() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pictures import encoded, landscape
+from PIL import Image
 from servers import HOST, KEY, Server, free_port, freeze, running, thumbproxy
 
 from thumbproxy import Thumbnails
@@ -125,11 +126,28 @@ def test_render_processes_that_hang_cost_a_504_and_hits_go_on(folder: Path, tmp_
             assert not deadline.passed
 
 
+def test_a_picture_that_needs_too_much_memory_is_named_in_the_log(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a.jpg").write_bytes(encoded(Image.new("RGB", (6000, 5000))))
+    with thumbproxy(
+        *("--origin", str(folder), "--cache-dir", str(tmp_path / "cache")),
+        log=tmp_path / "log", THUMBPROXY_WORKERS="1", THUMBPROXY_RENDER_MEMORY="64MiB",
+    ) as server:  # fmt: skip
+        reply = server.ask(url(4000, "png"))
+    assert (reply.status, reply.body.split()[0]) == (422, b"decoder-failed:")
+    (line,) = (line for line in (tmp_path / "log").read_text().splitlines() if "a.jpg" in line)
+    assert "[WARNING] decoder-failed" in line
+    assert "it needed more than render_memory" in line
+
+
 def test_a_server_that_is_told_to_stop_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     with thumbproxy("--origin", str(folder), "--cache-dir", str(tmp_path / "cache")) as server:
         assert server.process
         assert server.ask(url(50)).status == 200
         everyone = family(server.process.pid)
+        assert name(server.process.pid) == "thumb-master"
+        assert {name(pid) for pid in children(server.process.pid)} == {"thumb-worker"}
         assert any(name(pid) == "thumb-forks" for pid in everyone)
         os.killpg(server.process.pid, signal.SIGTERM)  # as a terminal or a service does
         assert server.process.wait(10) == 0

@@ -20,6 +20,7 @@ from origin import Gallery, is_close, jpeg, opened
 from thumbproxy import Folder, Thumbnails, ThumbProxy
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.media import Encoded, Rendition
+from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.responses import Response
 
 KEY = servers.KEY
@@ -540,7 +541,12 @@ def test_a_disk_that_cannot_take_the_news_serves_nothing_old(
 
 
 def test_time_is_not_waited_for(photos: Path) -> None:
+    class Late(Folder):
+        def fetch(self, request: FetchRequest) -> Fetched:
+            threading.Event().wait(request.deadline.remaining)
+            return super().fetch(request)
+
     began = time.monotonic()
-    app = over_folder(photos, request_timeout=0)
+    app = ThumbProxy(Gallery(), keys=[KEY], origins={"": Late(photos)}, request_timeout=0.1)
     assert get(app).status in (503, 504)
     assert time.monotonic() - began < 5

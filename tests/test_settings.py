@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
 
 from thumbproxy import ThumbProxy
 from thumbproxy.build import application, standalone
 from thumbproxy.errors import SettingsError
 from thumbproxy.limits import Limits
 from thumbproxy.setting_kinds import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
-from thumbproxy.settings import Settings
+from thumbproxy.settings import Settings, UnusableSettings, overridden
 
 KEY = "a-key-that-only-the-tests-use"
 
@@ -123,6 +126,42 @@ def test_a_missing_key_is_told_with_the_other_faults() -> None:
     assert len(faults(threads=0)) == 2
 
 
+@pytest.mark.parametrize("name", ["fetch_timeout", "request_timeout", "render_timeout"])
+def test_no_time_at_all_is_refused(name: str) -> None:
+    (fault,) = faults(keys=[KEY], **{name: 0})
+    assert "from 0.1 to 600" in fault
+    least: dict[str, Any] = {name: 0.1}
+    assert getattr(Settings(keys=(KEY,), **least), name) == 0.1
+
+
+def test_two_origins_for_everything_are_refused() -> None:
+    (fault,) = faults(keys=[KEY], origin="/srv", origins={"": "/media"})
+    assert fault.startswith("origin: ")
+
+
+def test_an_unknown_setting_is_not_answered_with_all_of_them() -> None:
+    (fault,) = faults(None, {"THUMBPROXY_KEYS": KEY, "THUMBPROXY_XYZZY": "1"})
+    assert "docs/configuration.md" in fault
+    assert len(fault) < 100
+
+
+def test_the_rest_of_wrong_settings_can_be_looked_at_and_has_a_key_of_its_own() -> None:
+    environ = {"THUMBPROXY_THREADS": "x", "THUMBPROXY_PREFIX": "/p", "THUMBPROXY_KEYS": "short"}
+    with pytest.raises(UnusableSettings) as refused:
+        Settings.load(None, environ)
+    assert refused.value.wrong == {"threads", "keys"}
+    assert (refused.value.rest.prefix, refused.value.rest.threads) == ("/p", 128)
+    assert len(refused.value.rest.keys[0]) > 40
+
+
+def test_what_the_environment_overrides_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text(f'keys = ["{KEY}"]\nthreads = 3\n')
+    environ = {"THUMBPROXY_KEYS": KEY, "THUMBPROXY_PREFIX": "/p", "THUMBPROXY_CONFIG": str(file)}
+    assert overridden(file, environ) == {"keys": "THUMBPROXY_KEYS"}
+    assert overridden(None, environ) == {}
+
+
 def test_values_are_brought_to_one_form() -> None:
     settings = Settings(keys=[KEY], origins={"m/": "/srv"})  # type: ignore[arg-type, dict-item]
     assert settings.keys == (KEY,)
@@ -201,6 +240,68 @@ def test_middleware_reports_faults_at_once(tmp_path: Path) -> None:
         ThumbProxy(app, keys=[KEY], origins={"": 5})  # type: ignore[dict-item]
     with pytest.raises(SettingsError, match="keygen"):
         ThumbProxy(app)
+
+
+def test_middleware_tells_of_wrong_values_and_wrong_folders_together(tmp_path: Path) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    with pytest.raises(SettingsError) as refused:
+        ThumbProxy(app, threads=0, nonsense=1, origins={"a/": str(tmp_path / "absent")})
+    text = "\n".join(refused.value.faults)
+    for part in ("nonsense: there is no such", "threads: 0", "keygen", "no folder"):
+        assert part in text
+    assert "none given; `--origin" not in text, "the application is the origin"
+    with pytest.raises(SettingsError, match="'' is the prefix of two"):
+        ThumbProxy(app, keys=[KEY], origin=str(tmp_path), origins={"": app})
+
+
+def test_folders_watermarks_presets_and_keys_are_told_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text("""
+        quality_jpg = 0
+        cache_dir = "/dev/null/cache"
+        [origins]
+        "a/" = "absent"
+        "b/" = "http://[::1"
+        [watermarks.logo]
+        image = "absent.png"
+        [presets]
+        card = "w_x"
+    """)
+    monkeypatch.setenv("THUMBPROXY_CONFIG", str(file))
+    with pytest.raises(SettingsError) as refused:
+        application()
+    text = "\n".join(refused.value.faults)
+    for part in ("quality_jpg in", "cache_dir: ", "origins: 'a/': there is no folder",
+                 "origins: 'b/': ", "watermarks: ", "presets in", "keys: none given"):  # fmt: skip
+        assert part in text
+    assert len(refused.value.faults) == 7
+    file.write_text('upstream = "ftp://a"\n')
+    with pytest.raises(SettingsError) as refused:
+        application()
+    assert "origin: none given" not in str(refused.value), "it may be the upstream"
+
+
+def test_keys_of_a_file_that_the_environment_overrides_are_told_at_the_start_and_at_hup(
+    tmp_path: Path,
+) -> None:
+    file, log = tmp_path / "thumbproxy.toml", tmp_path / "log"
+    file.write_text(f'keys = ["{KEY}"]\norigin = "."\nworkers = 9\n')
+    cache = str(tmp_path / "cache")
+    with servers.thumbproxy("--config", str(file), "--cache-dir", cache, log=log) as site:
+        told = f"keys of {file} are overridden by THUMBPROXY_KEYS"
+        assert log.read_text().count(told) == 1
+        assert site.process
+        site.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 20
+        while log.read_text().count(told) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    assert KEY not in log.read_text()
+    assert "workers of" not in log.read_text()
 
 
 def test_a_server_needs_to_know_where_pictures_are() -> None:

@@ -5,10 +5,11 @@ Faults are put into a list, so that all can be told at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
-from thumbproxy.settings import Settings, has_scheme
+from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
 from thumbproxy.wsgi import WSGIApp
 
 try:
@@ -51,7 +52,10 @@ log = logging.getLogger(__name__)
 _BYTES_PER_FILE = 8192
 # What a CDN finds the pictures by that it is told to forget.
 _TAGGED_FOR = {"fastly": "Surrogate-Key", "cloudflare": "Cache-Tag"}
+# By any of them it is known where pictures are.
+_PLACES = {"origin", "origins", "upstream"}
 OriginLike = Origin | OriginSetting | WSGIApp | str
+Origins = Callable[[Settings, list[str]], Mapping[str, OriginLike]]
 
 
 def host_of(settings: Settings, disk: DiskCache | None, memcached: MemcachedCache | None) -> Host:
@@ -136,15 +140,88 @@ def _watermark(setting: WatermarkSetting) -> Watermark:
     )
 
 
+def with_all_faults(load: Callable[[], Settings], origins: Origins | None = None) -> Settings:
+    """What `load` gives. If it raises UnusableSettings, one is raised that also has what is wrong
+    with the folders, URLs and pictures that the rest of the settings names."""
+    try:
+        return load()
+    except UnusableSettings as error:
+        faults = [*faults_of(error.rest, origins), *_cache_faults(error.rest)]
+        wrong = error.wrong
+        if not wrong.isdisjoint(_PLACES):  # that there is none of them is not known then
+            wrong |= {"origin"}
+        more = [fault for fault in faults if setting_of(fault) not in wrong]
+        raise UnusableSettings([*error.faults, *more], error.wrong, error.rest) from None
+
+
+def faults_of(settings: Settings, origins: Origins | None = None) -> list[str]:
+    """What keeps a server from being built, but for its disk cache. Nothing is made or started.
+
+    origins: where they come from, which may find faults itself; default: origins_served
+    """
+    faults: list[str] = []
+    mounts_of(settings, (origins or origins_served)(settings, faults), faults)
+    try:
+        engine_of(settings, settings.limits)
+    except SettingsError as error:
+        faults += error.faults
+    metrics_of(settings, faults)
+    memcached_of(settings, None, Metrics(), faults)
+    cdns_of(settings, faults)
+    return faults
+
+
+def _cache_faults(settings: Settings) -> list[str]:
+    """What can be told of the disk cache without making it."""
+    if not settings.cache_dir:
+        return []
+    there = Path(settings.cache_dir).expanduser().absolute()
+    while not os.path.exists(there):
+        there = there.parent
+    if not there.is_dir():
+        return [_unusable_cache(settings.cache_dir, os.strerror(errno.ENOTDIR))]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [_unusable_cache(settings.cache_dir, os.strerror(errno.EACCES))]
+    return []
+
+
+def _unusable_cache(directory: str, why: str | None) -> str:
+    return (
+        f"cache_dir: {directory!r} cannot be used: {why}. "
+        "Choose a folder that this user may write to."
+    )
+
+
 def served_origins(settings: Settings) -> dict[str, OriginLike]:
     """The origins of the standalone server. Raises SettingsError when there is none."""
+    faults: list[str] = []
+    origins = origins_served(settings, faults)
+    if faults:
+        raise SettingsError(faults)
+    return origins
+
+
+def origins_served(settings: Settings, faults: list[str]) -> dict[str, OriginLike]:
+    """The origins of the standalone server. That there is none is a fault."""
     origins = configured_origins(settings)
     if not origins and settings.upstream:
         origins = {"": OriginSetting(settings.upstream)}
     if not origins:
-        raise SettingsError(["origin: none given; `--origin FOLDER` or `--origin http://HOST` "
-                             "says where the pictures are."])  # fmt: skip
+        faults.append("origin: none given; `--origin FOLDER` or `--origin http://HOST` "
+                      "says where the pictures are.")  # fmt: skip
     return origins
+
+
+def origins_added(
+    settings: Settings, added: Mapping[str, OriginLike], faults: list[str]
+) -> dict[str, OriginLike]:
+    """The origins of the settings, and those that were given in Python."""
+    configured = configured_origins(settings)
+    faults += [
+        f"origins: {prefix!r} is the prefix of two; leave one of them out."
+        for prefix in configured.keys() & added.keys()
+    ]
+    return {**configured, **added}
 
 
 def configured_origins(settings: Settings) -> dict[str, OriginLike]:
@@ -217,10 +294,7 @@ def disk_of(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCach
     try:
         disk.prepare()
     except OSError as error:
-        faults.append(
-            f"cache_dir: {settings.cache_dir!r} cannot be used: {error.strerror}. "
-            "Choose a folder that this user may write to."
-        )
+        faults.append(_unusable_cache(settings.cache_dir, error.strerror))
     return disk
 
 

@@ -12,16 +12,17 @@ from thumbproxy.access import AccessLog
 from thumbproxy.adapters import (
     OriginLike,
     cdns_of,
-    configured_origins,
     disk_of,
     engine_of,
     host_of,
     memcached_of,
     metrics_of,
     mounts_of,
+    origins_added,
+    origins_served,
     runner_of,
-    served_origins,
     tagged_headers,
+    with_all_faults,
 )
 from thumbproxy.admission import Gate, misses_of
 from thumbproxy.caches.base import Cache
@@ -82,8 +83,12 @@ class ThumbProxy(Middleware):
         faults = [unknown_setting(name, name) for name in unknown]
         hooks = (on_purge,) if callable(on_purge) else tuple(on_purge)
         try:
-            checked = Settings(**{name: settings[name] for name in settings.keys() - unknown})
-            mounts = origins or configured_origins(checked) or {"": app}
+            given = {name: value for name, value in settings.items() if name not in unknown}
+            checked = with_all_faults(
+                lambda: Settings.checked(given),
+                lambda settings, faults: origins_added(settings, origins or {}, faults),
+            )
+            mounts = origins_added(checked, origins or {}, faults) or {"": app}
             built = parts(checked, mounts, hooks)
         except SettingsError as error:
             raise SettingsError([*faults, *error.faults]) from None
@@ -115,11 +120,12 @@ def resolved(settings: Settings) -> Settings:
 
 def standalone(settings: Settings) -> Site:
     """The standalone server's application. Raises SettingsError."""
-    origins = served_origins(settings)
+    faults: list[str] = []
+    origins = origins_served(settings, faults)
     settings = resolved(settings)
     # Of damaged pictures Pillow says so in warnings; what counts is whether it raises.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    built = parts(settings, origins)
+    built = parts(settings, origins, faults=faults)
     app: WSGIApp = not_found
     if settings.upstream:
         app = Gated(Upstream(settings.upstream), built.misses)
@@ -158,7 +164,8 @@ def application() -> Site:
 
     Reads THUMBPROXY_*, and the file that THUMBPROXY_CONFIG names. Raises SettingsError.
     """
-    return standalone(Settings.load(os.environ.get("THUMBPROXY_CONFIG"), os.environ))
+    file = os.environ.get("THUMBPROXY_CONFIG")
+    return standalone(with_all_faults(lambda: Settings.load(file, os.environ)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +208,19 @@ class Parts:
 
 
 def parts(
-    settings: Settings, origins: Mapping[str, OriginLike], hooks: Sequence[Hook] = ()
+    settings: Settings,
+    origins: Mapping[str, OriginLike],
+    hooks: Sequence[Hook] = (),
+    *,
+    faults: Sequence[str] = (),
 ) -> Parts:
-    """Build it all. Raises SettingsError with everything that is wrong."""
+    """Build it all. faults: that are known already. Raises SettingsError with all of them."""
     limits = settings.limits
-    faults: list[str] = []
+    faults = list(faults)
     try:
         engine = engine_of(settings, limits)
     except SettingsError as error:
-        faults, engine = error.faults, PillowEngine(limits)
+        faults, engine = [*faults, *error.faults], PillowEngine(limits)
     metrics = metrics_of(settings, faults)
     disk = disk_of(settings, metrics, faults)
     mounts = mounts_of(settings, origins, faults)

@@ -236,17 +236,26 @@ def disk_probe(directory: str) -> Probe:
         # Raises what a hit would meet.
         os.scandir(os.path.join(directory, "public")).close()
         mark = os.path.join(directory, "tmp", f"probe-{uuid.uuid4().hex}")
-        try:
-            with open(mark, "xb") as file:
-                file.write(bytes(4096))
-        except OSError as error:
-            return Finding("degraded", f"cannot be written: {error.strerror}")
-        finally:
-            with suppress(OSError):
-                os.unlink(mark)
+        fault = _fault_of_writing(mark)
         room = os.statvfs(directory)
-        if room.f_bavail * room.f_frsize < _LITTLE_ROOM or (room.f_files and not room.f_favail):
+        if room.f_files and not room.f_favail:
+            return Finding("degraded", "there are no inodes left")
+        if fault:
+            return Finding("degraded", f"cannot be written: {fault}")
+        if room.f_bavail * room.f_frsize < _LITTLE_ROOM:
             return Finding("degraded", "there is little room left")
         return Finding("ok")
 
     return Probe("disk", look)
+
+
+def _fault_of_writing(path: str) -> str | None:
+    try:
+        with open(path, "xb") as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return error.strerror
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+    return None

@@ -75,7 +75,7 @@ class AllowedHosts:
         named: set[Server] = set()
         below: set[Server] = set()
         for entry in entries:
-            server, wild = _entry(entry)
+            server, wild = host_entry(entry)
             chosen = below if wild else named
             chosen.add(server)
             if server.port == PORTS["http"] and server.scheme == "http":
@@ -94,8 +94,11 @@ class AllowedHosts:
         return False
 
 
-def _entry(text: str) -> tuple[Server, bool]:
-    """What an entry names, and whether it is what is below that."""
+def host_entry(text: str) -> tuple[Server, bool]:
+    """What an entry of `AllowedHosts` names, and whether it is what is below that.
+
+    Raises ValueError.
+    """
     found = _ENTRY.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no host like images.example.com or *.example.com")

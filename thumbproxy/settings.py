@@ -312,9 +312,7 @@ class Settings:
         wrong   the settings that they are of; what else is found of these is not told
         Raises UnusableSettings with all faults.
         """
-        hidden = {*wrong}
-        if not hidden.isdisjoint(_OF_PRESETS):
-            hidden.add("presets")
+        hidden = _with_presets(wrong)
         found = list(faults)
         try:
             settings = cls(**values)
@@ -323,16 +321,13 @@ class Settings:
             found += new
             hidden |= {setting_of(fault) for fault in new}
         if found:
-            raise UnusableSettings(found, hidden, cls._without(values, hidden))
+            raise UnusableSettings(found, hidden, cls._without(values, _with_presets(hidden)))
         return settings
 
     @classmethod
     def _without(cls, values: Mapping[str, Any], wrong: Collection[str]) -> Self:
-        """The rest of the values; with a key of its own, which nobody knows, for one to be there."""
-        left_out = {*wrong}
-        if not left_out.isdisjoint(_OF_PRESETS):
-            left_out.add("presets")
-        rest = {name: value for name, value in values.items() if name not in left_out}
+        """The rest of the values; and if there are no keys in it, one that nobody knows."""
+        rest = {name: value for name, value in values.items() if name not in wrong}
         return cls(**{"keys": (secrets.token_urlsafe(32),), **rest})
 
     @property
@@ -383,6 +378,12 @@ def setting_of(fault: str) -> str:
 
 # By what it is decided whether a preset can be used.
 _OF_PRESETS = ("presets", "watermarks", "max_output_side")
+
+
+def _with_presets(wrong: Collection[str]) -> set[str]:
+    return {*wrong} if set(_OF_PRESETS).isdisjoint(wrong) else {*wrong, "presets"}
+
+
 _PLACES = ("cache_dir", "nginx_cache_dir", "origin", "origins", "watermarks")
 _FIELDS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(Settings)}
 

@@ -19,7 +19,6 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from thumbproxy.clients import Connection, allowed_files
 from thumbproxy.metrics_files import reserve
-from thumbproxy.rendering.kernel import call_process
 from thumbproxy.streams import Wait
 
 # Bytes that a client may still send after its last reply.
@@ -31,6 +30,12 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FILES_OF_A_CLIENT = 2
 _OTHER_FILES = 128
 _Step = Callable[[Connection], None]
+
+
+def call_process(name: str) -> None:
+    """What `ps -o comm` shows of this process, up to 15 letters."""
+    with suppress(OSError), open("/proc/self/comm", "w") as comm:
+        comm.write(name)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from thumbproxy.access import FACTS
@@ -133,29 +134,52 @@ class Middleware:
 
 class Refusals:
     """Of refused requests, which come by the thousand when there is too much to do, a line for the
-    first, and then one a second at most, with the number of those that it stands for."""
+    first, and then one for the rest of each `seconds`, with their number."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, seconds: float = _SELDOM) -> None:
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._untold = 0
         self._quiet_until = float("-inf")
+        self._timer: threading.Timer | None = None
 
     def tell(self, path: str, why: str) -> None:
-        now = self._clock()
         with self._lock:
             self._untold += 1
-            if now < self._quiet_until:
+            quiet = self._quiet_until - time.monotonic()
+            if quiet > 0:
+                self._tell_later(quiet, why)
                 return
-            number, self._untold = self._untold, 0
-            self._quiet_until = now + _SELDOM
+            number = self._taken()
         if number == 1:
             log.warning("%s %s: %s", Overloaded.token, ascii(path), why)
         else:
-            log.warning(
-                "%s: %d requests were refused since the last such line: %s",
-                Overloaded.token, number, why,
-            )  # fmt: skip
+            self._tell_number(number, why)
+
+    def _tell_later(self, seconds: float, why: str) -> None:
+        if self._timer is not None:
+            return
+        timer = threading.Timer(seconds, self._tell_rest, (why,))
+        timer.daemon = True
+        with suppress(RuntimeError):  # no more threads: the next line has them, too
+            timer.start()
+            self._timer = timer
+
+    def _tell_rest(self, why: str) -> None:
+        with self._lock:
+            self._timer = None
+            number = self._taken()
+        if number:
+            self._tell_number(number, why)
+
+    def _taken(self) -> int:
+        number, self._untold = self._untold, 0
+        self._quiet_until = time.monotonic() + self._seconds
+        return number
+
+    def _tell_number(self, number: int, why: str) -> None:
+        requests = "request was" if number == 1 else "requests were"
+        log.warning("%s: %d more %s refused: %s", Overloaded.token, number, requests, why)
 
 
 def path_text(environ: Environ) -> str:

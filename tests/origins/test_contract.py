@@ -134,8 +134,10 @@ def test_what_is_not_there_is_not_found(origin: Origin, ask: Any, name: str) -> 
 
 def test_a_source_over_the_limit_is_refused_and_one_at_it_is_not(origin: Origin, ask: Any) -> None:
     assert origin.fetch(ask("cat.jpg", limits=Limits(source_bytes=len(BODY)))).body == BODY
-    with pytest.raises(SourceTooLarge):
+    with pytest.raises(SourceTooLarge) as caught:
         origin.fetch(ask("cat.jpg", limits=Limits(source_bytes=len(BODY) - 1)))
+    assert "max_source_bytes" in caught.value.log, "whoever reads the log knows what to raise"
+    assert str(len(BODY) - 1) in caught.value.log
 
 
 def test_without_time_there_is_no_fetch(origin: Origin, ask: Any, asked: list[str]) -> None:

@@ -271,8 +271,9 @@ def test_what_is_written_without_end_is_too_large_even_if_the_app_swallows_that(
                 break
         return []
 
-    with pytest.raises(SourceTooLarge):
+    with pytest.raises(SourceTooLarge) as caught:
         WsgiOrigin(app).fetch(ask("cat.jpg", limits=Limits(source_bytes=100)))
+    assert "max_source_bytes, which is 100" in caught.value.log
 
 
 def test_the_deadline_is_looked_at_between_chunks(ask: Any) -> None:

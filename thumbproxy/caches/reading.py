@@ -105,7 +105,17 @@ class Reader:
 
     def _failed(self, error: OSError) -> None:
         if error.errno not in NAME_ERRORS:
-            self._breaker.failed(error)
+            self._breaker.failed(_precisely(error, self.layout.directory))
+
+
+def _precisely(error: OSError, directory: str) -> OSError:
+    """For want of inodes, too, the kernel says that there is no space."""
+    if error.errno == errno.ENOSPC:
+        with suppress(OSError):
+            room = os.statvfs(directory)
+            if room.f_files and not room.f_favail:
+                return OSError(errno.ENOSPC, "No inodes left on device", error.filename)
+    return error
 
 
 def _note_use(fd: int, status: os.stat_result) -> None:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import click
 
 from thumbproxy.adapters import (
-    cdns_of,
     disk_cache,
     engine_of,
-    memcached_of,
-    metrics_of,
-    mounts_of,
+    faults_of,
     runner_of,
-    served_origins,
+    with_all_faults,
 )
 from thumbproxy.build import resolved
 from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.doctor.findings import Finding, worst
 from thumbproxy.doctor.machine import machine
-from thumbproxy.doctor.safety import safety
+from thumbproxy.doctor.reach import reach
+from thumbproxy.doctor.safety import overrides, safety
 from thumbproxy.doctor.sandbox import sandbox, try_out
 from thumbproxy.doctor.servers import memcached
 from thumbproxy.doctor.software import software
@@ -32,8 +33,7 @@ from thumbproxy.doctor.storage import Held, storage
 from thumbproxy.doctor.text import facts, lines
 from thumbproxy.errors import SettingsError
 from thumbproxy.metrics import Metrics
-from thumbproxy.rendering.base import Runner
-from thumbproxy.settings import Settings
+from thumbproxy.settings import Settings, UnusableSettings
 
 
 @click.command()
@@ -50,14 +50,17 @@ def doctor(as_json: bool, config: str | None, **arguments: str | None) -> None:
 
     Exit status: 0 it can serve, 1 something is critical, 2 the settings cannot be used.
     """
-    settings = resolved(serving_settings(config, arguments))
     with _silent():
-        findings = list(_examined(settings, _built(settings), config))
+        settings, faults = _read(config, arguments)
+        if faults:
+            findings = list(_without_settings(settings, faults))
+        else:
+            findings = list(_examined(settings, config))
     if as_json:
-        click.echo(json.dumps(facts(findings), indent=2))
+        click.echo(json.dumps(facts(findings, unusable=bool(faults)), indent=2))
     else:
-        click.echo("\n".join(lines(findings)))
-    sys.exit(1 if worst(findings) == "critical" else 0)
+        click.echo("\n".join(lines(findings, unusable=bool(faults))))
+    sys.exit(2 if faults else 1 if worst(findings) == "critical" else 0)
 
 
 @contextmanager
@@ -72,35 +75,35 @@ def _silent() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _built(settings: Settings) -> Runner:
-    """Where a server would make pictures, if all that it consists of can be built; but not the disk
-    cache, whose folder would be made.
-
-    Raises SettingsError with everything that is wrong.
-    """
-    faults: list[str] = []
-    runner: Runner | None = None
+def _read(config: str | None, arguments: dict[str, str | None]) -> tuple[Settings, list[str]]:
+    """The settings as `serve` would have them, and what is wrong with them; or, with faults, what
+    else there is of them."""
     try:
-        mounts_of(settings, served_origins(settings), faults)
-    except SettingsError as error:
-        faults += error.faults
-    try:
-        runner = runner_of(engine_of(settings, settings.limits), settings, Metrics())
-    except SettingsError as error:
-        faults += error.faults
-    metrics_of(settings, faults)
-    memcached_of(settings, None, Metrics(), faults)
-    cdns_of(settings, faults)
-    if faults or runner is None:
-        raise SettingsError(faults)
-    return runner
+        settings = with_all_faults(lambda: serving_settings(config, arguments))
+    except UnusableSettings as error:
+        return resolved(error.rest), error.faults
+    except SettingsError as error:  # of a file that cannot be read
+        return resolved(Settings(keys=(secrets.token_urlsafe(32),))), error.faults
+    return resolved(settings), faults_of(settings)
 
 
-def _examined(settings: Settings, runner: Runner, config: str | None) -> Iterator[Finding]:
-    trial = try_out(runner)
+def _without_settings(settings: Settings, faults: list[str]) -> Iterator[Finding]:
+    """What can be told of a machine before its settings can be used."""
+    plain = replace(settings, watermarks={}, presets={}, exif_fields=())
+    trial = try_out(runner_of(engine_of(plain, plain.limits), plain, Metrics()))
+    yield from software(contained=trial.contained)
+    yield from sandbox(trial)
+    yield from (Finding("settings", "critical", fault) for fault in faults)
+    yield from machine(plain, plain.workers)
+
+
+def _examined(settings: Settings, config: str | None) -> Iterator[Finding]:
+    trial = try_out(runner_of(engine_of(settings, settings.limits), settings, Metrics()))
     yield from software(contained=trial.contained)
     yield from sandbox(trial)
     yield from safety(settings, config)
+    yield from overrides(config, os.environ)
+    yield from reach(settings)
     yield from machine(settings, settings.workers)
     yield from storage(settings, _held(settings))
     yield from memcached(

@@ -59,7 +59,7 @@ def cache_options(command: Command) -> Command:
 
 
 def serving_settings(config: str | None, arguments: dict[str, Any]) -> Settings:
-    """The settings as `serve` has them. Raises SettingsError."""
+    """The settings as `serve` has them. Raises UnusableSettings, SettingsError."""
     return Settings.load(config, os.environ, arguments, {"cache_dir": str(cache_home())})
 
 

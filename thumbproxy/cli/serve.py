@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
 
 import click
 
-from thumbproxy.adapters import engine_of
+from thumbproxy import logs
+from thumbproxy.adapters import engine_of, with_all_faults
 from thumbproxy.build import ThumbProxy, standalone
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
 from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.playground import GalleryApp, make_samples
 from thumbproxy.server import run, share_metrics
-from thumbproxy.settings import Settings
+from thumbproxy.settings import Settings, overridden
 from thumbproxy.thumbnails import Thumbnails
 from thumbproxy.wsgi import WSGIApp
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -31,16 +35,23 @@ def serve(config: str | None, **arguments: str | None) -> None:
     Signing keys come from THUMBPROXY_KEYS or from the file; `thumbproxy keygen` makes one.
     """
 
+    def load() -> Settings:
+        return with_all_faults(lambda: serving_settings(config, arguments))
+
     def build() -> tuple[WSGIApp, Settings]:
-        settings = serving_settings(config, arguments)
+        settings = load()
         if settings.metrics_token and SHARED_DIRECTORY not in os.environ:
             share_metrics()
-        return standalone(settings), settings
+        app = standalone(settings)
+        _tell_overridden(config)
+        return app, settings
 
-    settings = serving_settings(config, arguments)
+    settings = load()
     if settings.metrics_token:
         share_metrics()
     app = standalone(settings)
+    logs.start(settings.log_format)
+    _tell_overridden(config)
     where = settings.origin or settings.upstream or "the configured origins"
     run(
         app,
@@ -49,6 +60,13 @@ def serve(config: str | None, **arguments: str | None) -> None:
         f"cached in {settings.cache_dir}",
         build,
     )
+
+
+def _tell_overridden(config: str | None) -> None:
+    """Who changes the keys in the file would wait for them in vain."""
+    for name, variable in overridden(config, os.environ).items():
+        if name == "keys":
+            log.warning("%s of %s are overridden by %s", name, config, variable)
 
 
 @click.command()

@@ -8,9 +8,10 @@ import secrets
 import click
 
 from thumbproxy.cli.group import config_option, prefix_option
+from thumbproxy.errors import BadSource
 from thumbproxy.settings import Settings
 from thumbproxy.signing import Signer
-from thumbproxy.urls import AUTO, UrlCodec
+from thumbproxy.urls import AUTO, UrlCodec, remote_source
 from thumbproxy.warm.variants import combined, preset_text
 
 
@@ -35,9 +36,24 @@ def sign(
     """Print the signed URL of SOURCE with OPTIONS, as in w_400,h_300,fit_cover, in any order."""
     settings = Settings.load(config, os.environ, arguments)
     base = preset_text(settings.presets, preset) if preset else "_"
+    if "://" in source:
+        raise BadSource(_as_source(source, settings))
     urls = UrlCodec(Signer(settings.keys), prefix=settings.prefix, limits=settings.limits)
     path = urls.build(source, combined(base, options), format)
     click.echo(settings.base_url.rstrip("/") + path)
+
+
+def _as_source(url: str, settings: Settings) -> str:
+    """Why a URL is not signed, and what might be meant by it."""
+    why = f"{url[:80]!r} is a URL; a source is the path of a picture, like photos/cat.jpg."
+    mounts = [prefix for prefix, origin in settings.origins.items() if origin.hosts]
+    try:
+        source = remote_source(url, mounts[0] if mounts else "remote/")
+    except BadSource:
+        return why
+    if mounts:
+        return f"{why} Sign {source!r}."
+    return f'{why} With an origin "remote/" that names its host, it would be {source!r}.'
 
 
 @click.command()

@@ -14,6 +14,8 @@ _GROUP = "machine"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - looked at only
 # Of a process: its listening socket, log, caches, the pipes of render processes.
 _FILES_OF_A_PROCESS, _FILES_OF_A_THREAD, _FILES_OF_A_RENDER = 64, 5, 4
+# Times the memory that all renders may take together: pictures as they are take far less.
+_FAR = 4
 # What a process counts, at most.
 _COUNTED = 1024 * 1024
 
@@ -66,6 +68,11 @@ def _memory(settings: Settings, workers: int, root: Path) -> Iterator[Finding]:
     if settings.render_memory > limit:
         advice = "lower render_memory: the kernel would end processes before it is reached"
         yield Finding(_GROUP, "warning", text, advice)
+    elif most > _FAR * limit:
+        yield Finding(
+            _GROUP, "warning", f"{text}: {most / limit:.0f} times what there is",
+            "lower renders, workers or render_memory: a few hostile pictures would fill it",
+        )  # fmt: skip
     elif most > limit:
         advice = "hostile pictures, all at once, could fill it: renders are ended first then"
         yield Finding(_GROUP, "note", text, advice)

@@ -6,14 +6,14 @@ import ipaddress
 import math
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from thumbproxy.admission import misses_of
-from thumbproxy.doctor.findings import Finding, Level
-from thumbproxy.settings import Settings
+from thumbproxy.doctor.findings import Finding, Level, size
+from thumbproxy.settings import Settings, overridden
 
 _GROUP = "settings"
 # Words of those who meant to change it later.
@@ -27,6 +27,9 @@ _FAR = 4
 _PROTECTING = ("max_source_bytes", "max_source_pixels", "max_frames", "max_output_side",
                "max_redirects", "fetch_timeout", "request_timeout", "render_timeout",
                "render_pixels", "render_memory")  # fmt: skip
+_DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(Settings)}
+# Bytes of address space: libraries and arenas take some 200 MiB before there is any picture.
+_LITTLE_MEMORY = 512 * 1024 * 1024
 _METADATA = ipaddress.ip_address("169.254.169.254")
 
 
@@ -55,17 +58,26 @@ def bits(key: str) -> float:
     return -sum(count * math.log2(count / len(key)) for count in counts)
 
 
-def _keys(settings: Settings) -> Iterator[Finding]:
+def overrides(config: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """config: the file, if any; its faults are not looked for. Names are told, and no values."""
+    for name, variable in overridden(config, environ).items():
+        yield _of("note", f"{name} of {config}: overridden by {variable}",
+                  "leave it in one of the two places")  # fmt: skip
+
+
+def _secret(name: str, secret: str) -> Iterator[Finding]:
     make = "`thumbproxy keygen` makes a good one"
+    if bits(secret) < _WEAK_BITS:
+        yield _of("critical", f"{name} repeats itself, and can be guessed", make)
+    elif any(word in secret.lower() for word in _WORDS):
+        yield _of("critical", f"{name} has a word that everyone would try", make)
+    elif bits(secret) < _POOR_BITS:
+        yield _of("warning", f"{name} is short", make)
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
     for number, key in enumerate(settings.keys, 1):
-        name = f"key {number} of {len(settings.keys)}"
-        word = next((word for word in _WORDS if word in key.lower()), None)
-        if bits(key) < _WEAK_BITS:
-            yield _of("critical", f"{name} repeats itself, and can be guessed", make)
-        elif word:
-            yield _of("critical", f"{name} has a word that everyone would try", make)
-        elif bits(key) < _POOR_BITS:
-            yield _of("warning", f"{name} is short", make)
+        yield from _secret(f"key {number} of {len(settings.keys)}", key)
     if len(set(settings.keys)) < len(settings.keys):
         yield _of("warning", "a key is there twice", "leave one of them out")
     if len(settings.keys) > _MANY_KEYS:
@@ -80,9 +92,8 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
         if token in settings.keys:
             text = f"{name} is a signing key as well: who may use it can sign any URL"
             yield _of("critical", text, "choose another")
-        elif bits(token) < _WEAK_BITS:
-            text = f"{name} repeats itself, and can be guessed"
-            yield _of("critical", text, "`thumbproxy keygen` makes a good one")
+        else:
+            yield from _secret(name, token)
     if len(given) == len(tokens) and len(set(given.values())) == 1:
         text = "purge_token and metrics_token are the same: who may look may purge"
         yield _of("warning", text, "choose two")
@@ -134,19 +145,26 @@ def _times(settings: Settings) -> Iterator[Finding]:
         yield _of("warning", "isolation is \"threads\": a picture that crashes a decoder ends the "
                   "process, and nothing can stop one that hangs",
                   "leave it out: `serve` then uses processes")  # fmt: skip
-    for name in ("fetch_timeout", "render_timeout"):
-        if getattr(settings, name) > settings.request_timeout:
-            yield _of("warning", f"{name} ({getattr(settings, name):g} s) is longer than "
-                      f"request_timeout ({settings.request_timeout:g} s), which ends it",
-                      "make request_timeout the longest")  # fmt: skip
-        if not getattr(settings, name):
-            yield _of("critical", f"{name} is 0: nothing ends in time", "leave it out")
+    # Of settings that somebody made: a default gives way without a word.
+    whole, fetch, render = settings.request_timeout, settings.fetch_timeout, settings.render_timeout
+    if fetch > whole and fetch != _DEFAULTS["fetch_timeout"]:
+        text = f"fetch_timeout ({fetch:g} s) is longer than request_timeout ({whole:g} s)"
+        yield _of("warning", f"{text}, which ends it", "make request_timeout the longer one")
+    if render > whole / 2 and render != _DEFAULTS["render_timeout"]:
+        yield _of("note", f"render_timeout ({render:g} s) is clipped to half of request_timeout, "
+                  f"{whole / 2:g} s", "raise request_timeout if that is too short")  # fmt: skip
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:
-    defaults: dict[str, Any] = {setting.name: setting.default for setting in fields(Settings)}
+    if settings.isolation == "processes" and 0 < settings.render_memory < _LITTLE_MEMORY:
+        yield _of("warning", f"render_memory is {size(settings.render_memory)}: large pictures "
+                  "fail for want of memory", "512MiB at least; 2GiB is the default")  # fmt: skip
+    if settings.render_pixels < settings.max_source_pixels:
+        yield _of("note", f"render_pixels ({settings.render_pixels:,}) is below max_source_pixels "
+                  f"({settings.max_source_pixels:,}): what is larger is made alone, while others "
+                  "wait", "raise render_pixels if there is memory")  # fmt: skip
     for name in _PROTECTING:
-        value, default = getattr(settings, name), defaults[name]
+        value, default = getattr(settings, name), _DEFAULTS[name]
         if value > _FAR * default:
             yield _of("warning", f"{name} is {value:,}, {value / default:.0f} times the default: "
                       "one request may cost so much",

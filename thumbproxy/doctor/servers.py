@@ -35,8 +35,8 @@ def _server(server: str, connections: int) -> Iterator[Finding]:
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error or "it does not answer as one"
         yield Finding(
-            _GROUP, "critical", f"{server}: {reason}",
-            "start it, or leave it out; without it, hosts learn nothing of each other's purges",
+            _GROUP, "warning", f"{server}: {reason}",
+            "start it, or leave it out: serving goes on, but a purge does not reach other hosts",
         )  # fmt: skip
         return
     if not _is_loopback(host):

@@ -50,7 +50,7 @@ def storage(settings: Settings, held: Held) -> Iterator[Finding]:
         return
     directory = Path(settings.cache_dir).expanduser().absolute()
     there = directory
-    while not there.exists():
+    while not os.path.exists(there):  # Path.exists() raises for what may not be looked at
         there = there.parent
     mount = mount_of(there)
     yield from _usable(directory, there)
@@ -81,10 +81,12 @@ def mount_of(place: Path, mounts: Path = _MOUNTS) -> Mount:
 
 def _usable(directory: Path, there: Path) -> Iterator[Finding]:
     if there != directory:
-        if os.access(there, os.W_OK | os.X_OK):
-            yield Finding(_GROUP, "ok", f"{directory} is not there yet, and will be made")
+        try:  # rights do not tell all: it may be no folder, or a file system that cannot be written
+            tempfile.TemporaryDirectory(dir=there).cleanup()
+        except OSError as error:
+            yield _cannot(directory, f"it cannot be made in {there}: {error.strerror}")
         else:
-            yield _cannot(directory, f"{there} is not this user's to make it in")
+            yield Finding(_GROUP, "ok", f"{directory} is not there yet, and can be made")
         return
     try:
         with tempfile.TemporaryFile(dir=directory) as file:

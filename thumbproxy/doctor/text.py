@@ -13,7 +13,8 @@ from thumbproxy.doctor.findings import LEVELS, Finding, worst
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def lines(findings: Sequence[Finding]) -> Iterator[str]:
+def lines(findings: Sequence[Finding], *, unusable: bool = False) -> Iterator[str]:
+    """unusable: whether the settings cannot be served with."""
     width = max(map(len, LEVELS))
     for group, found in groupby(findings, lambda finding: finding.group):
         yield group
@@ -25,7 +26,11 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
     counts = Counter(finding.level for finding in findings)
     told = [f"{counts[level]} {level}" for level in reversed(LEVELS) if counts[level]]
     yield f"in all: {', '.join(told)}"
+    if unusable:
+        yield "the settings cannot be used, and the rest of them was not looked at"
 
 
-def facts(findings: Sequence[Finding]) -> dict[str, Any]:
-    return {"worst": worst(findings), "findings": [finding._asdict() for finding in findings]}
+def facts(findings: Sequence[Finding], *, unusable: bool = False) -> dict[str, Any]:
+    """unusable: as above."""
+    found = [finding._asdict() for finding in findings]
+    return {"worst": "unusable" if unusable else worst(findings), "findings": found}

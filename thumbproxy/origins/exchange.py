@@ -136,13 +136,17 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
     limit = request.limits.source_bytes
     announced = announced_length(reply.headers)
     if announced is not None and announced > limit:
-        raise SourceTooLarge(log=f"{told_url(url)}: {announced} bytes announced, {limit} allowed")
+        raise SourceTooLarge(
+            log=f"{told_url(url)}: {announced} bytes announced; max_source_bytes is {limit}"
+        )
     chunks = []
     length = 0
     for chunk in reply.chunks:
         length += len(chunk)
         if length > limit:
-            raise SourceTooLarge(log=f"{told_url(url)}: more than {limit} bytes")
+            raise SourceTooLarge(
+                log=f"{told_url(url)}: more bytes than max_source_bytes, which is {limit}"
+            )
         if request.deadline.passed:
             raise OriginTimeout(log=f"{told_url(url)}: {length} bytes came in time")
         chunks.append(chunk)

@@ -76,9 +76,10 @@ class Folder:
         finally:
             os.close(root)
         try:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            if not regular or not _place(descriptor).startswith(inside):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise SourceNotFound
+            if not _place(descriptor).startswith(inside):
+                raise SourceNotFound(log=f"a symbolic link leads out of {self.path}")
         except BaseException:
             os.close(descriptor)
             raise
@@ -92,7 +93,8 @@ def _read(descriptor: int, request: FetchRequest) -> Fetched:
         with Path(f"/proc/self/fd/{descriptor}").open("rb", buffering=0) as file:
             before = os.fstat(file.fileno())
             if before.st_size > request.limits.source_bytes:
-                raise SourceTooLarge
+                limit = request.limits.source_bytes
+                raise SourceTooLarge(log=f"{before.st_size} bytes; max_source_bytes is {limit}")
             etag = _etag(before)
             validators, modified = Validators(etag=etag), int(before.st_mtime)
             if request.validators.etag == etag:

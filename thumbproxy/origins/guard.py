@@ -51,7 +51,7 @@ class Guard:
             if server not in self._hosts:
                 raise OriginFailed(log=f"redirect to {server.url}, which is not among the hosts")
         elif server.port not in self._ports:
-            raise OriginFailed(log=f"redirect to {server.url}, whose port is not allowed")
+            raise OriginFailed(log=f"redirect to {server.url}, whose port is not in allow_ports")
 
     def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
         """A connected TCP socket. Raises OriginFailed for a forbidden address, OSError.
@@ -76,7 +76,10 @@ class Guard:
         for _, address in answers:
             text = str(address[0])
             if text not in self._networks:
-                raise OriginFailed(log=f"{host} has the address {text}, which is not allowed")
+                raise OriginFailed(
+                    log=f"{host} has the address {text}, "
+                    "which is neither public nor in allow_networks"
+                )
 
 
 def _plain(host: str) -> str:

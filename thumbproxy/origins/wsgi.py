@@ -193,7 +193,7 @@ class _Call:
     def _drain(self) -> list[bytes]:
         """What write() took since the last time, in its place in the body."""
         if self._written_length > self._limit:  # told here too, should the app have swallowed it
-            raise SourceTooLarge
+            raise self._too_large()
         written, self._written = self._written, []
         return written
 
@@ -220,8 +220,14 @@ class _Call:
         if self._deadline.passed:
             raise OriginTimeout
         if self._written_length > self._limit:
-            raise SourceTooLarge
+            raise self._too_large()
         self._written.append(chunk)
+
+    def _too_large(self) -> SourceTooLarge:
+        path = self._environ["PATH_INFO"]
+        return SourceTooLarge(
+            log=f"{path!r}: more bytes than max_source_bytes, which is {self._limit}"
+        )
 
     @contextmanager
     def _blame(self) -> Iterator[None]:

@@ -154,7 +154,8 @@ class Crew:
                 self._busy.add(process)
             if process.usable:
                 return process
-            self.dismiss(process, "crashed", "it was gone when it was needed")
+            self._tell_of_idle(process)
+            self.dismiss(process, "crashed")
 
     def _forked(self, deadline: Deadline) -> RenderProcess:
         """One that is started for whoever has found nobody idle."""
@@ -200,10 +201,13 @@ class Crew:
         for process in [each for each in self._idle if not each.usable]:
             self._idle.remove(process)
             self._metrics.render_process_ended("crashed")
-            if not self._closed:
-                log.warning("render process %d: ended while it was idle", process.pid)
+            self._tell_of_idle(process)
             process.kill()
             process.close()
+
+    def _tell_of_idle(self, process: RenderProcess) -> None:
+        if not self._closed:
+            log.warning("render process %d: ended while it was idle", process.pid)
 
     @property
     def _complete(self) -> bool:

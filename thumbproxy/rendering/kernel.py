@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -30,12 +29,6 @@ def prctl(option: int, value: Argument = 0, more: Argument = 0) -> None:
 def syscall(number: int, *arguments: Argument) -> int:
     """Raises OSError."""
     return _checked(_libc.syscall(ctypes.c_long(number), *map(_word, arguments)))
-
-
-def call_process(name: str) -> None:
-    """What `ps -o comm` shows, up to 15 letters; to be called by the main thread."""
-    with contextlib.suppress(OSError):
-        prctl(PR_SET_NAME, name.encode())
 
 
 def drop_capabilities() -> None:

@@ -56,7 +56,8 @@ def _check(header: Header, limits: Limits) -> None:
     if max(width, height) > limits.source_side:
         raise BrokenImage(
             f"The source image is {width} x {height} pixels; "
-            f"at most {limits.source_side} on a side are allowed."
+            f"at most {limits.source_side} on a side are allowed.",
+            log=f"{width} x {height} pixels; max_source_side is {limits.source_side}",
         )
     if frames > MOST_FRAMES:
         raise BrokenImage(f"The source image has more than {MOST_FRAMES} frames.")
@@ -64,5 +65,7 @@ def _check(header: Header, limits: Limits) -> None:
         in_frames = f" in {frames} frames" if frames > 1 else ""
         raise BrokenImage(
             f"The source image has {width} x {height} pixels{in_frames}; "
-            f"at most {limits.source_pixels} altogether are allowed."
+            f"at most {limits.source_pixels} altogether are allowed.",
+            log=f"{width} x {height} pixels{in_frames}; "
+            f"max_source_pixels is {limits.source_pixels}",
         )
