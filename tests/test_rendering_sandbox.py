@@ -46,7 +46,8 @@ def test_landlock_takes_files_and_tcp() -> None:
     program = """
 landlock.restrict()
 print(refused(lambda: open("/etc/passwd")), refused(lambda: os.listdir("/")),
-      refused(lambda: os.mkdir(f"/tmp/by-nobody-{os.getpid()}")), refused(lambda: os.execv("/bin/true", ["true"])),
+      refused(lambda: os.mkdir(f"/tmp/by-nobody-{os.getpid()}")),
+      refused(lambda: os.execv("/bin/true", ["true"])),
       refused(lambda: socket.create_connection(listening.getsockname())),
       refused(lambda: socket.create_server(("127.0.0.1", 0))),
       len(open_before.read()) > 0)
