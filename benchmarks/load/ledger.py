@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -144,10 +145,17 @@ def growth_checked(ledger: Ledger, first: int) -> bool:
 
 
 def leftovers_checked(master: int, cache: Path, ledger: Ledger) -> bool:
-    """When nobody asks any more: nothing half-written, and nobody dead and not buried."""
-    strays = [path.name for path in (cache / "tmp").iterdir()]
+    """When nobody asks any more: nothing half-written, and nobody dead and not buried.
+
+    What a killed process was writing, which its name tells, is removed by the next start.
+    """
+    strays = [
+        path.name
+        for path in (cache / "tmp").iterdir()
+        if os.path.exists(f"/proc/{path.name.split('-')[-2]}")
+    ]
     zombies = sum(seen.zombies for _, seen in ledger.samples[-3:]) and census(master).zombies
     return all([
-        checked("files left in tmp", len(strays), not strays),
+        checked("files left in tmp by who lives", len(strays), not strays),
         checked("zombies", zombies, not zombies),
     ])  # fmt: skip
