@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -150,7 +151,8 @@ def warm(  # noqa: PLR0913 - one for each option of the command
     with _journal(journal) as kept:
         run = Run(planner, warmer, jobs=jobs, display=display(), journal=kept, stop=stop,
                   count=_total(everything))  # fmt: skip
-        tally = run.warm(chained(part.found for part in everything))
+        with _interrupted_by_person(stop):
+            tally = run.warm(chained(part.found for part in everything))
     click.echo("\n".join(tally.summary()))
     if not tally.complete:
         sys.exit(_INTERRUPTED if tally.interrupted else 1)
@@ -228,6 +230,24 @@ def _total(lists: Sequence[_From]) -> Callable[[], int] | None:
     """How many sources there are, if that is known of all lists."""
     lengths = [part.length for part in lists if part.length]
     return (lambda: sum(length() for length in lengths)) if len(lengths) == len(lists) else None
+
+
+@contextmanager
+def _interrupted_by_person(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `stop`, too: Python drops a KeyboardInterrupt that comes in a finalizer."""
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _locations(settings: Settings) -> dict[str, str]:

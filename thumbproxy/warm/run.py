@@ -67,6 +67,7 @@ class Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             self._display.close()
+        self.tally.interrupted |= self._stop.is_set()
         return self.tally
 
     def _tasks(self, found: Iterable[Found]) -> Iterator[Task]:
