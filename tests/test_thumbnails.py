@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+import django.template
 import django.utils.html
 import jinja2
 import pytest
@@ -136,3 +140,96 @@ def test_picture_takes_the_box_of_a_preset_and_not_its_format() -> None:
 def test_a_bad_preset_is_found_at_once(preset: object) -> None:
     with pytest.raises(BadOptions):
         Thumbnails(keys=[KEY], presets={"bad": preset})  # type: ignore[dict-item]
+
+
+# -- what templates give ---------------------------------------------------------------------
+
+TAGS = django.template.Engine(debug=True, builtins=["django.template.defaulttags"])
+TAGS.template_builtins.append(library := django.template.Library())
+library.simple_tag(THUMBS.url, name="thumb")
+library.simple_tag(THUMBS.srcset)
+library.simple_tag(THUMBS.picture)
+
+
+def rendered(text: str, **names: object) -> str:
+    return TAGS.from_string(text).render(django.template.Context(names))
+
+
+class File:
+    """As Django's FieldFile has its name: none where no file is."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+
+def test_the_methods_are_tags_of_django_as_they_are() -> None:
+    """Also with a preset, `as`, and names of their own, which are those of the methods."""
+    assert rendered('{% thumb "a.jpg" "card" width=40 %}') == THUMBS.url("a.jpg", "card", width=40)
+    assert rendered('{% srcset "a.jpg" widths="8,9" %}') == THUMBS.srcset("a.jpg", widths=[8, 9])
+    picture = THUMBS.picture("a.jpg", widths=[8], alt='"')
+    assert rendered('{% picture "a.jpg" widths=8 alt=alt %}', alt='"') == picture
+    as_name = '{% picture "a.jpg" widths=8 alt=alt as shown %}{{ shown }}'
+    assert rendered(as_name, alt='"') == picture
+
+
+@pytest.mark.parametrize("method", [THUMBS.url, THUMBS.srcset, THUMBS.picture])
+def test_a_method_tells_its_own_parameters(method: Callable[..., str]) -> None:
+    assert inspect.getfullargspec(method).args == ["source", "preset"]
+    assert list(inspect.signature(method).parameters)[:2] == ["source", "preset"]
+    assert inspect.getdoc(method)
+    assert inspect.getfullargspec(getattr(Thumbnails, method.__name__)).args[0] == "self"
+
+
+def test_a_subclass_calls_the_method_that_it_replaces() -> None:
+    class Small(Thumbnails):
+        def url(self, /, source: object, preset: str | None = None, **options: object) -> str:
+            return super().url(source, preset, width=5, **options)  # type: ignore[arg-type]
+
+    assert "/w_5." in Small([KEY]).url("a.jpg")
+
+
+@pytest.mark.parametrize("source", ["a/b.jpg", File("a/b.jpg"), PurePosixPath("a", "b.jpg")])
+def test_a_source_is_a_path_or_a_file_with_a_name(source: str) -> None:
+    assert THUMBS.url(source, width=4) == THUMBS.url("a/b.jpg", width=4)
+    assert "/a/b.jpg/" in THUMBS.picture(source, widths=[4])
+
+
+@pytest.mark.parametrize("source", [File(None), File(""), None, "", 7, PurePosixPath()])
+def test_what_is_no_file_is_no_source(source: str) -> None:
+    with pytest.raises(BadSource):
+        THUMBS.url(source)
+
+
+def test_numbers_may_be_text_as_in_templates() -> None:
+    loose = {"width": "400", "height": "300", "dpr": "1.5", "rotate": "90", "gravity": "0.31x0.7",
+             "crop": "0.1x0.1x0.5x0.5", "radius": "max", "quality": "80"}  # fmt: skip
+    assert options_of(THUMBS.url("a.jpg", **loose)) == (
+        "crop_0.1x0.1x0.5x0.5,w_400,h_300,g_0.31x0.7,dpr_1.5,rot_90,round_max,q_80.auto"
+    )
+    sized = THUMBS.srcset("a.jpg", widths="200, 801", width="400", height="300", fit="cover")
+    assert sized == THUMBS.srcset("a.jpg", widths=[200, 801], width=400, height=300, fit="cover")
+
+
+@pytest.mark.parametrize("widths", ["640,320", "640 320", ["640", 320], (640, 320), "640,, 320"])
+def test_widths_may_be_text(widths: str) -> None:
+    assert THUMBS.picture("a.jpg", widths=widths) == THUMBS.picture("a.jpg", widths=[320, 640])
+
+
+def test_formats_may_be_text_and_no_text_is_no_alt() -> None:
+    html = THUMBS.picture("a.jpg", widths=320, formats="webp", alt=None)
+    assert html == THUMBS.picture("a.jpg", widths=[320], formats=["webp"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"width": ""}, {"width": "wide"}, {"width": "4e2"}, {"grayscale": ""}, {"grayscale": "no"}],
+)
+def test_text_that_is_no_number_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(BadOptions, match="is not allowed"):
+        THUMBS.url("a.jpg", **options)
+
+
+@pytest.mark.parametrize("widths", [None, "wide", [None], "320;640", 0, [4097]])
+def test_widths_that_are_none_are_refused(widths: str) -> None:
+    with pytest.raises(BadOptions):
+        THUMBS.picture("a.jpg", widths=widths)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from html import escape
-from typing import Any
+from inspect import signature
+from os import PathLike, fspath
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from thumbproxy.errors import BadOptions
+from thumbproxy.errors import BadOptions, BadSource
 from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.options import OPTIONS, Options
 from thumbproxy.signing import Signer
 from thumbproxy.urls import AUTO, UrlCodec
 
 Preset = Mapping[str, Any] | str
 
-_PICTURE_FORMATS = ("avif", "webp")
+
+class Named(Protocol):
+    """A file that is known by its name in a storage, as Django's `photo.image`."""
+
+    @property
+    def name(self) -> str | None: ...
+
+
+Source = str | PathLike[str] | Named
+# Templates have lists as text: widths="320,640".
+Widths = Iterable[int | str] | int | str
+
+_KINDS = {option.field: option.kind for option in OPTIONS.values()}
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
 
 
 class Html(str):
@@ -26,6 +44,37 @@ class Html(str):
         return self
 
 
+class _Function(Generic[_P, _R_co]):
+    """Makes of a method what is a plain function on an instance.
+
+    Whoever registers a function looks at its parameters, and those of a bound method begin with
+    `self`: Django's `simple_tag(thumbs.url)` would want a value for it in each template, because
+    it asks `inspect.getfullargspec`.
+    """
+
+    def __init__(self, method: Callable[Concatenate[Any, _P], _R_co]) -> None:
+        self._method = method
+        told = signature(method)
+        self._signature = told.replace(parameters=list(told.parameters.values())[1:])
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Callable[Concatenate[Any, _P], _R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Callable[_P, _R_co]: ...
+    def __get__(self, instance: object, owner: type) -> Callable[..., _R_co]:
+        method = self._method
+        if instance is None:
+            return method
+
+        def function(*args: _P.args, **kwargs: _P.kwargs) -> _R_co:
+            return method(instance, *args, **kwargs)
+
+        # Not functools.wraps: its __wrapped__ leads back to `self`.
+        function.__name__, function.__doc__ = method.__name__, method.__doc__
+        function.__signature__ = self._signature  # type: ignore[attr-defined]
+        return function
+
+
 class Thumbnails:
     """Builds signed thumbnail URLs.
 
@@ -33,6 +82,10 @@ class Thumbnails:
     prefix    where thumbproxy is mounted, SCRIPT_NAME included
     base_url  what comes before the prefix: "https://cdn.example.com", or nothing
     presets   name -> options, as a mapping of keywords (`format` among them) or as URL text
+
+    A source is the path of a picture below its origin: text, a relative path, or a file with the
+    `name` of one, as Django's `photo.image`. `url`, `srcset` and `picture` can be registered as
+    tags of templates as they are, and take numbers as text too: width="400".
     """
 
     def __init__(
@@ -50,69 +103,70 @@ class Thumbnails:
         for name in self._presets:  # a fault is found at start-up, not in a template
             self.url("any", name)
 
-    def url(self, source: str, preset: str | None = None, **options: Any) -> str:
+    @_Function
+    def url(self, /, source: Source, preset: str | None = None, **options: Any) -> str:
         """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
 
         options: the fields of `Options`, and `format`: jpg png webp avif gif json, or auto, which
         is the default. They override those of the preset.
         Raises BadSource, BadOptions (both ValueError).
         """
-        wanted = {**self._preset(preset), **options}
-        format = wanted.pop("format", AUTO)
-        return self._base + self._urls.build(source, _options(wanted), format)
+        wanted, format = self._wanted(preset, options)
+        return self._signed(source, wanted, format)
 
+    @_Function
     def srcset(
-        self, source: str, preset: str | None = None, *, widths: Iterable[int], **options: Any
+        self, /, source: Source, preset: str | None = None, *, widths: Widths, **options: Any
     ) -> str:
-        """The value of a `srcset` attribute with a candidate for each width, in px.
+        """The value of a `srcset` attribute with a candidate for each width, in px: a list, or
+        text as "320,640".
 
         With a height, or a preset that has one, heights follow the ratio of the box.
         """
-        wanted = {**self._preset(preset), **options}
-        width, height = wanted.get("width"), wanted.get("height")
-        if height and not width:
-            raise BadOptions("srcset: a height needs a width beside it, for the ratio of the box.")
-        candidates = []
-        for candidate in widths:
-            box = {"width": candidate}
-            if height:
-                box["height"] = max(1, round(candidate * height / width))
-            # A comma may not end a URL in srcset, nor spaces be in it; ours has neither.
-            candidates.append(f"{self.url(source, **{**wanted, **box})} {candidate}w")
-        return ", ".join(candidates)
+        wanted, format = self._wanted(preset, options)
+        return self._candidates(source, wanted, format, _numbers(widths))
 
+    @_Function
     def picture(
         self,
-        source: str,
+        /,
+        source: Source,
         preset: str | None = None,
         *,
-        widths: Sequence[int],
+        widths: Widths,
         sizes: str = "100vw",
-        alt: str = "",
+        alt: str | None = "",
         loading: str = "lazy",
-        formats: Sequence[str] = _PICTURE_FORMATS,
+        formats: Iterable[str] | str = ("avif", "webp"),
         **options: Any,
     ) -> Html:
         """A `<picture>` element with a `<source>` for each format, best first, and JPEG for the
         rest, as escaped HTML. `src` is the widest candidate."""
-        wanted = {**self._preset(preset), **options}
-        wanted.pop("format", None)
-        if not widths:
+        wanted, _ = self._wanted(preset, options)
+        sorted_widths = sorted(_numbers(widths))
+        if not sorted_widths:
             raise BadOptions("picture: widths needs one width at least.")
 
         def candidates(format: str) -> str:
-            return escape(self.srcset(source, widths=sorted(widths), **wanted, format=format))
+            return escape(self._candidates(source, wanted, format, sorted_widths))
 
+        sizes, alt, loading = (escape(str(text)) for text in (sizes, alt or "", loading))
         sources = "".join(
-            f'<source type="image/{format}" srcset="{candidates(format)}" sizes="{escape(sizes)}">'
-            for format in formats
+            f'<source type="image/{format}" srcset="{candidates(format)}" sizes="{sizes}">'
+            for format in _listed(formats)
         )
         jpeg = candidates("jpg")
         widest = jpeg.rpartition(", ")[2].rpartition(" ")[0]
         return Html(
-            f'<picture>{sources}<img src="{widest}" srcset="{jpeg}" sizes="{escape(sizes)}"'
-            f' alt="{escape(alt)}" loading="{escape(loading)}"></picture>'
+            f'<picture>{sources}<img src="{widest}" srcset="{jpeg}" sizes="{sizes}"'
+            f' alt="{alt}" loading="{loading}"></picture>'
         )
+
+    def _wanted(self, preset: str | None, options: Mapping[str, Any]) -> tuple[Options, str]:
+        """What a preset and the options beside it come to, and the format."""
+        values = {**self._preset(preset), **options}
+        format = values.pop("format", AUTO)
+        return _options(values), format
 
     def _preset(self, name: str | None) -> Mapping[str, Any]:
         if name is None:
@@ -122,6 +176,32 @@ class Thumbnails:
         except KeyError:
             known = ", ".join(self._presets) or "none"
             raise BadOptions(f"There is no preset {name!r}. Presets are: {known}.") from None
+
+    def _signed(self, source: Source, options: Options, format: str) -> str:
+        return self._base + self._urls.build(_name(source), options, format)
+
+    def _candidates(self, source: Source, box: Options, format: str, widths: Iterable[int]) -> str:
+        if box.height and not box.width:
+            raise BadOptions("srcset: a height needs a width beside it, for the ratio of the box.")
+        candidates = []
+        for width in widths:
+            height = box.height and max(1, round(width * box.height / (box.width or 1)))
+            url = self._signed(source, replace(box, width=width, height=height), format)
+            # A comma may not end a URL in srcset, nor spaces be in it; ours has neither.
+            candidates.append(f"{url} {width}w")
+        return ", ".join(candidates)
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str):
+        return source
+    name = fspath(source) if isinstance(source, PathLike) else getattr(source, "name", source)
+    if not isinstance(name, str):
+        raise BadSource(
+            f"There is no source: {name!r} is neither a path like photos/cat.jpg nor a file "
+            "with such a name."
+        )
+    return name
 
 
 def _keywords(preset: Preset) -> dict[str, Any]:
@@ -133,8 +213,32 @@ def _keywords(preset: Preset) -> dict[str, Any]:
 
 def _options(wanted: Mapping[str, Any]) -> Options:
     try:
-        return Options(**wanted)
+        return Options(**{name: _value(name, given) for name, given in wanted.items()})
     except TypeError:
         unknown = [name for name in wanted if name not in Options.__slots__]
         known = ", ".join(Options.__slots__)
         raise BadOptions(f"There is no option {unknown[0]!r}. Options are: {known}.") from None
+
+
+def _value(name: str, given: Any) -> Any:
+    """What text stands for, as in a URL; anything else, and what is wrong, as it is given."""
+    if given and isinstance(given, str) and name in _KINDS:
+        with suppress(ValueError, TypeError):
+            return _KINDS[name].read(given)
+    return given
+
+
+def _listed(given: Any) -> list[Any]:
+    if isinstance(given, str):
+        return given.replace(",", " ").split()
+    return list(given) if isinstance(given, Iterable) else [given]
+
+
+def _numbers(widths: Widths) -> list[int]:
+    numbers = []
+    for given in _listed(widths):
+        width = _options({"width": given}).width
+        if width is None:
+            raise BadOptions('widths: None is not allowed; it takes [320, 640], or "320,640".')
+        numbers.append(width)
+    return numbers
