@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 import servers
 
+from thumbproxy.cache_control import CacheFields, Directives
 from thumbproxy.caches.base import Cache, Scope, SourceRecord, new_generation, read_record
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.memcached import MemcachedCache
-from thumbproxy.media import Format, Rendition, Validators
+from thumbproxy.media import ClientTerms, Format, Rendition, Validators
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 
@@ -224,13 +226,31 @@ def test_many_threads_at_once(make: MakeCache) -> None:
 
 
 def test_records_survive_a_round_trip_and_damage_is_no_record() -> None:
-    original = record()
-    text = original.to_json()
-    assert read_record(text) == original
+    asked = Directives(no_cache=True), None, 0.0
+    for said in (
+        {},
+        {"clients": ClientTerms(60, 90, stale_if_error=5), "fields": CacheFields(*asked)},
+        {
+            "clients": ClientTerms(storable=False),
+            "fields": CacheFields(None, Directives(max_age=1)),
+        },
+    ):
+        original = record(**said)
+        text = original.to_json()
+        assert read_record(text) == original
     for damaged in (b"", b"{}", b"[]", b"null", text[:-5], text.replace(b'"jpg"', b'"bmp"'),
                     text.replace(b'"v":', b'"other":'), b"\xff",
+                    text.replace(b'"fields": [', b'"fields": [1, '),
                     text.replace(b"a" * 64, b"../../victim")):  # fmt: skip
         assert read_record(damaged) is None
+
+
+@pytest.mark.parametrize("field", ["clients", "fields"])
+def test_a_record_of_a_release_that_knew_less_is_no_record(field: str) -> None:
+    """It would let clients keep for 30 days what its origin says is to be asked for."""
+    values = json.loads(record().to_json())
+    del values[field]
+    assert read_record(json.dumps(values).encode()) is None
 
 
 def test_same_source_needs_version_and_generation() -> None:

@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors
-    media  limits  kinds  hosts  heap
-    options  signing
+    media  limits  kinds  hosts  heap  http_dates  structured
+    options  signing  cache_control
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access
     negotiate  responses  settings  thumbnails

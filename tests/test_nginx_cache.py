@@ -168,6 +168,8 @@ def test_a_picture_that_has_gone_is_gone_for_all(front: Front, status: int) -> N
         Picture(cache_control="public, max-age=0"),
         Picture(cache_control="public, max-age=9, stale-while-revalidate=86400"),
         Picture(more={"Set-Cookie": "a=b"}),
+        Picture(cache_control="no-cache"),
+        Picture(cache_control="public, max-age=600", more={"X-Accel-Expires": "0", "Age": "500"}),
         Picture(status=404),
         Picture(status=500),
         Picture(status=503),

@@ -283,6 +283,7 @@ def parts(
             settings.stale_if_error,
             settings.accel_redirect,
             tagged=tagged_headers(settings),
+            origins_count=settings.client_lifetime == "origin",
         ),
         auto_formats=tuple(offered),
         purger=Purger(host_of(settings, disk, memcached), cdns=cdns, hooks=hooks, metrics=metrics),

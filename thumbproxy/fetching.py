@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
+from thumbproxy.cache_control import UNSAID
 from thumbproxy.caches.base import SourceRecord, new_generation
 from thumbproxy.errors import (
     ClientGone,
@@ -85,6 +86,7 @@ class Fetcher:
             # A `v_` may be news that a cache before the origin has not heard of.
             fresh=known is not None or job.request.options.version is not None,
             client=job.client,
+            fields=known.fields if known else UNSAID,
         )
         started = time.monotonic()  # the clock may be set meanwhile
         try:
@@ -109,7 +111,8 @@ class Fetcher:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
             return replace(
                 known, fetched_at=began, fresh_until=fresh_until, stale_until=stale_until,
-                error_until=error_until, v=v, failure=None,
+                error_until=error_until, v=v, failure=None, clients=fetched.clients,
+                fields=fetched.fields,
             )  # fmt: skip
         info, version = self._engine.inspect(fetched.body), sha256(fetched.body).hexdigest()
         if known is not None and known.version != version and not job.origin.local:
@@ -130,6 +133,8 @@ class Fetcher:
             stale_until=stale_until,
             error_until=error_until,
             v=v,
+            clients=fetched.clients,
+            fields=fetched.fields,
         )
 
     def _check_whole(self, job: Job, version: str, body: bytes, info: ImageInfo) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import parse_date, parse_list_header, parse_set_header
+from werkzeug.http import parse_date, parse_set_header
 
-from thumbproxy.media import Validators
+from thumbproxy.cache_control import UNSAID, CacheFields, Directives, delta_seconds
+from thumbproxy.http_dates import read_date
+from thumbproxy.media import ClientTerms, Validators
 
-# "If a cache receives a delta-seconds value greater than the greatest integer it can represent
-# [...] the cache MUST consider the value to be 2147483648" (RFC 9111 section 1.2.2).
-_LONGEST = 2_147_483_648
-_WHOLE = re.compile(r"[0-9]+")
 # What may be sent back as a header line: visible ASCII, obs-text, spaces inside.
 _FIELD_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 # Seconds after which a date tells versions apart.
@@ -33,6 +30,8 @@ class Freshness:
     must_revalidate  True: a stale copy may not be used while or because the origin is not asked
     stale_while_revalidate, stale_if_error
                      seconds past its lifetime for which it may (RFC 5861); None: it does not say
+    clients          what it says to those who get the picture from us; None: nothing
+    fields           all this as the response had it, and before it the ones that it confirms
     """
 
     lifetime: float | None
@@ -42,6 +41,8 @@ class Freshness:
     must_revalidate: bool
     stale_while_revalidate: float | None
     stale_if_error: float | None
+    clients: ClientTerms | None
+    fields: CacheFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +62,38 @@ class Lifetimes:
     failure: float = 5.0
 
 
-def read_freshness(headers: Headers, now: float) -> Freshness:
-    """Read a response's headers, received at `now` (unix seconds). Raises nothing."""
-    control = _directives(headers)
+def read_freshness(headers: Headers, now: float, stored: CacheFields = UNSAID) -> Freshness:
+    """Read a response's headers, received at `now` (unix seconds). Raises nothing.
+
+    stored: what was read of the response that a 304 confirms.
+    """
+    fields = CacheFields.read(headers, now, stored)
+    made = read_date(headers.get("Date", ""), now)
+    age = _age(headers, made, now)
+    since = now if made is None else made
+    # "the cache MUST select the first [...] field with a valid, non-empty value and use its value
+    # to determine the caching policy for the response, and it MUST ignore the Cache-Control and
+    # Expires header fields" (RFC 9213 section 2.2).
+    control = fields.targeted or fields.control or Directives()
+    expires = fields.expires if fields.targeted is None else None
     return Freshness(
-        lifetime=_lifetime(headers, control, now),
+        lifetime=_lifetime(control, expires, since, age),
         validators=_validators(headers, now),
         modified=last_modified(headers.get("Last-Modified", ""), now),
-        storable=_storable(headers, control),
+        storable=not control.no_store and not _is_personal(headers),
         # "A cache MUST NOT generate a stale response if it is prohibited by an explicit
         # in-protocol directive (e.g., by a no-cache response directive, a must-revalidate
         # response directive, or an applicable s-maxage or proxy-revalidate response directive)"
         # (section 4.2.4).
-        must_revalidate=not control.keys().isdisjoint(
-            ("no-cache", "must-revalidate", "s-maxage", "proxy-revalidate")
-        ),
-        stale_while_revalidate=_window(control, "stale-while-revalidate"),
-        stale_if_error=_window(control, "stale-if-error"),
+        must_revalidate=control.no_cache
+        or control.must_revalidate
+        or control.proxy_revalidate
+        or control.s_maxage is not None,
+        stale_while_revalidate=control.stale_while_revalidate,
+        stale_if_error=control.stale_if_error,
+        clients=_for_clients(fields.control or Directives(), fields.expires, since, age),
+        fields=fields,
     )
-
-
-def _window(control: Mapping[str, str], name: str) -> float | None:
-    return _seconds(control[name]) if name in control else None
 
 
 def _validators(headers: Headers, now: float) -> Validators:
@@ -103,91 +114,79 @@ def last_modified(text: str, now: float) -> int | None:
     Last-Modified date that is later than the server's time of message origination"
     (RFC 9110 section 8.8.2.1), and ours would pass it on.
     """
-    moment = _date(text)
-    if moment is None or moment < 0:
-        return None
-    return int(min(moment, now))
+    date = parse_date(text)
+    moment = -1.0 if date is None else date.timestamp()
+    return None if moment < 0 else int(min(moment, now))
 
 
-def _directives(headers: Headers) -> Mapping[str, str]:
-    """Cache-Control as lower-case names -> arguments.
-
-    "When there is more than one value present for a given directive [...], either the first
-    occurrence should be used or the response should be considered stale" (section 4.2.1).
-    """
-    found: dict[str, str] = {}
-    for item in parse_list_header(",".join(headers.getlist("Cache-Control"))):
-        name, _, argument = item.partition("=")
-        found.setdefault(name.strip().lower(), argument.strip().strip('"'))
-    return found
-
-
-def _storable(headers: Headers, control: Mapping[str, str]) -> bool:
-    # "the no-store cache directive is not present in the response", "if the cache is shared:
-    # the private response directive is either not present or allows a shared cache to store a
-    # modified response" (section 3). We have no use for a response without some of its fields,
-    # so private="field" counts like private.
-    if "no-store" in control or "private" in control:
-        return False
-    # Not of RFC 9111: a reply that sets a cookie was made for one client.
-    if "Set-Cookie" in headers:
-        return False
+def _is_personal(headers: Headers) -> bool:
+    """Whether a response was made for one client, whatever its directives."""
+    if "Set-Cookie" in headers:  # which RFC 9111 does not mind
+        return True
     # "A stored response with a Vary header field value containing a member "*" always fails to
     # match" (section 4.1); and of the credentials we never send any.
     vary = parse_set_header(",".join(headers.getlist("Vary")))
-    return _PERSONAL.isdisjoint(name.lower() for name in vary)
+    return not _PERSONAL.isdisjoint(name.lower() for name in vary)
 
 
-def _lifetime(headers: Headers, control: Mapping[str, str], now: float) -> float | None:
-    granted = _granted(headers, control, now)
-    if granted is None:
-        return None
-    # "response_is_fresh = (freshness_lifetime > current_age)" (section 4.2).
-    return max(0.0, granted - _age(headers))
-
-
-def _granted(headers: Headers, control: Mapping[str, str], now: float) -> float | None:
-    """The freshness lifetime when the response was made (section 4.2.1)."""
+def _lifetime(control: Directives, expires: float | None, made: float, age: float) -> float | None:
+    """For how long we may use it from now on; None: it does not say."""
     # "the response MUST NOT be used to satisfy any other request without forwarding it for
     # validation and receiving a successful response" (section 5.2.2.4).
-    if "no-cache" in control:
+    if control.no_cache:
         return 0.0
     # "If the cache is shared and the s-maxage response directive is present, use its value, or
     # if the max-age response directive is present, use its value" (section 4.2.1).
-    for name in ("s-maxage", "max-age"):
-        if name in control:
-            return _seconds(control[name])
+    granted = _granted(control, expires, made) if control.s_maxage is None else control.s_maxage
+    # "response_is_fresh = (freshness_lifetime > current_age)" (section 4.2).
+    return None if granted is None else max(0.0, granted - age)
+
+
+def _granted(control: Directives, expires: float | None, made: float) -> float | None:
+    """The lifetime of a response in any cache, when it was made."""
+    if control.max_age is not None:
+        return control.max_age
     # "If the Expires response header field is present, use its value minus the value of the
     # Date response header field" (section 4.2.1).
-    if "Expires" in headers:
-        # "A cache recipient MUST interpret invalid date formats, especially the value "0", as
-        # representing a time in the past (i.e., "already expired")" (section 5.3).
-        expires = _date(headers["Expires"])
-        made = _date(headers.get("Date", ""))
-        return 0.0 if expires is None else max(0.0, expires - (now if made is None else made))
-    return None
+    return None if expires is None else expires - made
 
 
-def _seconds(text: str) -> float:
-    # "Caches are encouraged to consider responses that have invalid freshness information
-    # (e.g., a max-age directive with non-integer content) to be stale" (section 4.2.1).
-    # Its length is bounded because int() refuses text of some thousand digits.
-    if not _WHOLE.fullmatch(text):
-        return 0.0
-    return float(min(int(text), _LONGEST)) if len(text) <= 20 else float(_LONGEST)
+def _for_clients(
+    control: Directives, expires: float | None, made: float, age: float
+) -> ClientTerms | None:
+    """What the response says to caches behind us. CDN-Cache-Control says nothing to them."""
+    if control.no_store:
+        return ClientTerms(storable=False)
+    granted = _granted(control, expires, made)
+    if granted is None:
+        granted = control.s_maxage  # a browser would guess, and we know better
+    if control.no_cache or control.must_revalidate:
+        granted = 0.0
+    if granted is None:
+        return None
+    if granted - age < 1:
+        return ClientTerms()
+    return ClientTerms(
+        max_age=int(granted - age),
+        s_maxage=None if control.s_maxage is None else max(0, int(control.s_maxage - age)),
+        proxy_revalidate=control.proxy_revalidate,
+        stale_while_revalidate=control.stale_while_revalidate,
+        stale_if_error=control.stale_if_error,
+    )
 
 
-def _age(headers: Headers) -> float:
+def _age(headers: Headers, made: float | None, now: float) -> float:
+    """Seconds since the response was made or confirmed, wherever it has been since then."""
     # "a cache encountering a message with a list-based Age field value SHOULD use the first
     # member of the field value, discarding subsequent ones. If the field value [...] is invalid
     # (e.g., contains something other than a non-negative integer), a cache SHOULD ignore the
     # field" (section 5.1).
-    return _seconds(headers.get("Age", "").partition(",")[0].strip())
-
-
-def _date(text: str) -> float | None:
-    moment = parse_date(text)
-    return None if moment is None else moment.timestamp()
+    told = delta_seconds(headers.get("Age", "").partition(",")[0].strip())
+    # "apparent_age = max(0, response_time - date_value)", "corrected_initial_age =
+    # max(apparent_age, corrected_age_value)" (section 4.2.3): caches on the way may tell no Age.
+    # Dates are whole seconds. The delay of the response is not added, because lifetimes are counted
+    # from when it was asked for.
+    return max(told, 0 if made is None else int(now) - made)
 
 
 def _sendable(headers: Headers, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 
 class Format(Enum):
@@ -79,6 +79,28 @@ class Validators:
     last_modified: str = ""
 
 
+class ClientTerms(NamedTuple):
+    """For how long clients may keep a picture, by the word of its origin (RFC 9111, RFC 5861).
+
+    Seconds count from when the origin confirmed the source, as `Age` does.
+
+    max_age    0: they must ask each time
+    s_maxage   the same for shared caches, where the origin tells them apart
+    proxy_revalidate
+               shared caches may not use it when it is stale
+    stale_while_revalidate, stale_if_error
+               seconds past its lifetime for which it may be used; None: it does not say
+    storable   False: nobody may keep it
+    """
+
+    max_age: int = 0
+    s_maxage: int | None = None
+    proxy_revalidate: bool = False
+    stale_while_revalidate: int | None = None
+    stale_if_error: int | None = None
+    storable: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What the header of an encoded picture says; width and height are upright (EXIF applied)."""
@@ -116,6 +138,7 @@ class Rendition:
     size          bytes in `file`
     path          where it lies as a file, below the cache directory; None where it does not
     age           seconds since its source was last known to be this one; None: not told
+    clients       for how long its origin lets clients keep it; None: it does not say
     """
 
     body: bytes
@@ -129,17 +152,19 @@ class Rendition:
     size: int = 0
     path: str | None = None
     age: int | None = None
+    clients: ClientTerms | None = None
 
     @property
     def length(self) -> int:
         """Bytes of the picture, wherever they are."""
         return len(self.body) if self.file is None else self.size
 
-    def told(self, cache_status: str, age: int | None) -> Rendition:
+    def told(self, cache_status: str, age: int | None, clients: ClientTerms | None) -> Rendition:
         """The same, of which more is said. (dataclasses.replace takes 3 µs for it.)"""
+        storable = self.storable and (clients is None or clients.storable)
         return Rendition(
-            self.body, self.format, self.modified, cache_status, self.timings, self.storable,
-            self.immutable, self.file, self.size, self.path, age,
+            self.body, self.format, self.modified, cache_status, self.timings, storable,
+            self.immutable, self.file, self.size, self.path, age, clients,
         )  # fmt: skip
 
     def whole(self) -> Rendition | None:

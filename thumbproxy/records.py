@@ -12,7 +12,7 @@ from thumbproxy.caches.base import Cache, Failure, FailureRecord, Record, Source
 from thumbproxy.errors import SourceNotFound
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.jobs import Job
-from thumbproxy.media import Validators
+from thumbproxy.media import ClientTerms, Validators
 
 
 class Use(NamedTuple):
@@ -146,4 +146,5 @@ def _believed(record: Record | None, now: float) -> Record | None:
         return record
     if isinstance(record, FailureRecord):
         return None
-    return replace(record, fetched_at=0.0, fresh_until=0.0, stale_until=0.0)
+    clients = record.clients and ClientTerms(storable=record.clients.storable)
+    return replace(record, fetched_at=0.0, fresh_until=0.0, stale_until=0.0, clients=clients)

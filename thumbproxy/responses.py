@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from werkzeug.http import http_date
 from thumbproxy.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.errors import ClientGone, EngineFailed, MethodNotAllowed, ThumbproxyError
 from thumbproxy.filepart import BLOCK, FilePart
-from thumbproxy.media import Format, Rendition
+from thumbproxy.media import ClientTerms, Format, Rendition
 from thumbproxy.tags import tag_header
 from thumbproxy.urls import ImageRequest
 
@@ -40,6 +40,9 @@ PROTECTION = (
 _VARY = ("Vary", "Accept")
 _NO_STORE = ("Cache-Control", "no-store")
 _FOR_EVER = ("Cache-Control", f"public, max-age={YEAR}, immutable")
+# nginx neither counts `Age` nor takes over the headers of a 304: its copy of what has a lifetime
+# would let clients keep that for too long.
+_NOT_BY_NGINX = ("X-Accel-Expires", "0")
 _CONTENT_TYPE = {format.extension: ("Content-Type", format.content_type) for format in Format}
 _CONSTANT = (("Accept-Ranges", "bytes"), *PROTECTION)
 _EXTRAORDINARY = re.compile(r"[^A-Za-z0-9 !#$&+.^_`|~()@,=-]")
@@ -112,6 +115,8 @@ class CachePolicy:
     accel   an internal location of nginx whose files are those of the cache directory, like
             "/_thumbproxy": nginx then sends what lies there (X-Accel-Redirect). "" for no nginx
     tagged  headers with tags for a CDN (tags.py)
+    origins_count
+            whether an origin's own word counts before max_age
     """
 
     max_age: int = 30 * 86_400
@@ -119,6 +124,7 @@ class CachePolicy:
     stale_if_error: int = 7 * 86_400
     accel: str = ""
     tagged: tuple[str, ...] = ()
+    origins_count: bool = True
     _usual: Header = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -129,15 +135,36 @@ class CachePolicy:
         )
         object.__setattr__(self, "_usual", ("Cache-Control", value))
 
-    def cache_control(self, request: ImageRequest, rendition: Rendition) -> Header:
+    def cache_control(self, request: ImageRequest, rendition: Rendition) -> Sequence[Header]:
+        """Cache-Control, and what else says how long a reply may be kept."""
         if not rendition.storable:
-            return _NO_STORE
+            return (_NO_STORE,)
+        clients = rendition.clients if self.origins_count else None
         if request.options.expires is not None:
             # Nobody may keep it for longer than its address is good for.
-            longest = YEAR if request.options.version else self.max_age
             left = max(0, request.options.expires - int(time.time()))
-            return ("Cache-Control", f"public, max-age={min(longest, left)}")
-        return _FOR_EVER if rendition.immutable else self._usual
+            if clients is not None:
+                return _by_origin(ClientTerms(min(clients.max_age, left)))
+            longest = YEAR if request.options.version else self.max_age
+            return (("Cache-Control", f"public, max-age={min(longest, left)}"),)
+        if rendition.immutable:
+            return (_FOR_EVER,)
+        return (self._usual,) if clients is None else _by_origin(clients)
+
+
+@lru_cache(maxsize=256)
+def _by_origin(clients: ClientTerms) -> tuple[Header, ...]:
+    """As the origin said it. How much of it is over, `Age` tells."""
+    if not clients.max_age:
+        return (("Cache-Control", "no-cache"),)
+    seconds = {
+        "s-maxage": clients.s_maxage,
+        "stale-while-revalidate": clients.stale_while_revalidate,
+        "stale-if-error": clients.stale_if_error,
+    }
+    value = f"public, max-age={clients.max_age}" + ", proxy-revalidate" * clients.proxy_revalidate
+    value += "".join(f", {name}={time}" for name, time in seconds.items() if time is not None)
+    return ("Cache-Control", value), _NOT_BY_NGINX
 
 
 def image_response(
@@ -209,7 +236,7 @@ def _through_nginx(where: str, headers: Headers) -> Response:
 def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePolicy) -> Headers:
     """What is said of this answer rather than of the picture, with any status."""
     headers = [
-        policy.cache_control(request, rendition),
+        *policy.cache_control(request, rendition),
         ("Cache-Status", f"thumbproxy; {rendition.cache_status}"),
     ]
     if policy.tagged:

@@ -13,7 +13,7 @@ from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Format, Rendition
+from thumbproxy.media import ClientTerms, Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
@@ -168,7 +168,7 @@ class Thumbnailer:
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
         status = status or rendition.cache_status
-        return rendition.told(status, self._sources.age(job, source))
+        return rendition.told(status, self._sources.age(job, source), _clients(job, source))
 
     def _settled(self, job: Job, record: SourceRecord) -> Job:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
@@ -300,16 +300,23 @@ class Thumbnailer:
             ),
             storable=source.storable,
             immutable=job.public,
-            age=self._sources.age(job, source) if source.storable else None,
         )
-        if source.storable and self._keep(job, source, rendition, self._caches):
-            return replace(rendition, cache_status=f"{status}; stored")
+        if source.storable:
+            kept = self._keep(job, source, rendition, self._caches)
+            age, clients = self._sources.age(job, source), _clients(job, source)
+            return rendition.told(status + "; stored" * kept, age, clients)
         return rendition
 
 
 def _format(request: ImageRequest) -> Format:
     """What an engine must be able to make. Of what is negotiated, PNG can always be made."""
     return Format.PNG if request.auto else request.format
+
+
+def _clients(job: Job, source: Source) -> ClientTerms | None:
+    """What the origin lets clients do with a picture that may change."""
+    lasting = job.origin.immutable or job.request.options.version is not None
+    return None if lasting else source.record.clients
 
 
 def _collapsed(status: str) -> str:

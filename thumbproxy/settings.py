@@ -213,12 +213,25 @@ class Settings:
     source_ttl: int = _setting(
         _SECONDS, 3600, "how long a source is fresh if its origin does not say"
     )
-    max_age: int = _setting(_SECONDS, 30 * _DAY, "how long clients may keep what is not immutable")
+    client_lifetime: str = _setting(
+        Choice(("origin", "max_age")),
+        "origin",
+        "what counts for clients: the lifetime that an origin gives, or always max_age",
+    )
+    max_age: int = _setting(
+        _SECONDS,
+        30 * _DAY,
+        "how long clients may keep what is not immutable, if its origin does not say",
+    )
     stale_while_revalidate: int = _setting(
-        _SECONDS, _DAY, "how long a stale picture is served while it is asked for; also sent"
+        _SECONDS,
+        _DAY,
+        "how long a stale picture is served while it is asked for; sent beside max_age",
     )
     stale_if_error: int = _setting(
-        _SECONDS, 7 * _DAY, "how long a stale picture is served if its origin fails; also sent"
+        _SECONDS,
+        7 * _DAY,
+        "how long a stale picture is served if its origin fails; sent beside max_age",
     )
     not_found_ttl: float = _setting(
         Number(0, 60, 3), 5, "how long an origin that had no such source is not asked again"

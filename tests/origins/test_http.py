@@ -131,6 +131,30 @@ def reset_in_body(exchange: Exchange) -> None:
 
 
 GZIPPED = gzip.compress(b"picture" * 100)
+# All of IANA's registry, however they are written.
+CODED = [
+    *(
+        [f"Content-Encoding: {name}"]
+        for name in (
+            "gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd", "dcb", "dcz",
+            "exi", "pack200-gzip", "aes128gcm", "GZip", "identity, gzip", "gzip, identity",
+            "none,br", ", ,zstd ,", "gzip, gzip", "gzip;q=1", '"gzip"', "utf-8,DEFLATE",
+        )
+    ),
+    ["Content-Encoding: binary", "Content-Encoding: gzip"],
+    ["Content-Encoding:", "Content-Encoding: br"],
+]  # fmt: skip
+# What servers send with bodies that are as they should be.
+NO_CODING = [
+    *(
+        [f"Content-Encoding: {name}"]
+        for name in (
+            "undefined", "aws-chunked", "UTF-8", "binary", "none", "null", "x", "", ",", "IDENTITY",
+            "identity, identity", "none, utf-8", "image/jpeg", "base64", "gzipped", "8bit", "*",
+        )
+    ),
+    ["Content-Encoding: none", "Content-Encoding: binary"],
+]  # fmt: skip
 BROKEN = {
     "closed at once": sends(),
     "no HTTP": sends(b"220 smtp.example.com ESMTP\r\n\r\n"),
@@ -173,7 +197,7 @@ BROKEN = {
     "a chunk with a bare CR": chunked(b"7;a\rb\r\npicture\r\n0\r\n\r\n"),
     "an endless chunk line": chunked(b"7;" + b"a" * 70_000 + b"\r\npicture\r\n0\r\n\r\n"),
     "gzip despite identity": replies(GZIPPED, "Content-Encoding: gzip"),
-    "a coding that nobody knows": replies(b"picture", "Content-Encoding: x"),
+    **{f"coded: {lines}": replies(b"picture", *lines) for lines in CODED},
     "206": replies(b"pict", "Content-Range: bytes 0-3/7", status="206 Partial Content"),
     "204": sends(b"HTTP/1.1 204 No Content\r\n\r\n"),
     "203": replies(b"picture", status="203 Non-Authoritative Information"),
@@ -206,6 +230,7 @@ WHOLE = {
     "headers of any bytes": sends(OK + b"X-A: \x85\xe9\t\x80\r\nContent-Length: 7\r\n\r\npicture"),
     "a chunk with more to it": chunked(b"7 ;a=b\r\npicture\r\n0\r\n\r\n"),
     "identity said": replies(b"picture", "Content-Encoding: identity"),
+    **{f"no coding: {lines}": replies(b"picture", *lines) for lines in NO_CODING},
     "early hints": sends(
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", OK,
         b"Content-Length: 7\r\n\r\npicture",

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
+from thumbproxy.cache_control import UNSAID, CacheFields
 from thumbproxy.concurrency import Lease
 from thumbproxy.errors import (
     BrokenImage,
@@ -20,7 +21,7 @@ from thumbproxy.errors import (
     ThumbproxyError,
     UnsupportedImage,
 )
-from thumbproxy.media import Format, ImageInfo, Rendition, Validators
+from thumbproxy.media import ClientTerms, Format, ImageInfo, Rendition, Validators
 from thumbproxy.metrics import Tier
 from thumbproxy.urls import ImageRequest, check_source
 
@@ -67,6 +68,8 @@ class SourceRecord:
     error_until  unix seconds; until then it is served if the origin fails (RFC 5861 section 4)
     v            the `v_` of the URL that last made us ask the origin, "" for none
     failure      how the origin has failed since, if it has
+    clients      for how long clients may keep it, from fetched_at on; None: the origin does not say
+    fields       what the origin said of caching it, for a 304 that leaves it out
     """
 
     version: str
@@ -85,6 +88,8 @@ class SourceRecord:
     error_until: float = 0.0
     v: str = ""
     failure: Failure | None = None
+    clients: ClientTerms | None = None
+    fields: CacheFields = UNSAID
 
     def same_source(self, other: Record | None) -> bool:
         """Whether renditions made under `other` count under this record."""
@@ -145,6 +150,10 @@ def read_record(text: bytes) -> Record | None:
         if "version" not in values:
             return FailureRecord(**values)
         values["format"] = Format(values["format"])
+        # Named here, because without them it is of a release that did not know what it left out.
+        clients, fields = values["clients"], values["fields"]
+        values["clients"] = None if clients is None else ClientTerms(*clients)
+        values["fields"] = CacheFields.from_json(fields)
         record = SourceRecord(**values)
     except (ValueError, TypeError, KeyError):
         return None

@@ -87,13 +87,15 @@ def _failure(record: FailureRecord) -> Facts:
 def _picture(record: SourceRecord) -> Facts:
     facts: Facts = asdict(record)
     # Who knows the generation knows nothing more; the rest is told in other words.
-    for name in ("generation", "failure", "validators", "has_alpha", "v"):
+    for name in ("generation", "failure", "validators", "has_alpha", "v", "clients", "fields"):
         del facts[name]
     # Nobody should take it for the `v_` of a URL.
     facts["content"] = facts.pop("version")
     facts |= {"format": record.format.value, "transparent": record.has_alpha}
     facts |= {name: value for name, value in asdict(record.validators).items() if value}
     facts["modified_at"] = facts.pop("modified")
+    if record.clients is not None:
+        facts["max_age_for_clients"] = record.clients.max_age
     if record.v:
         facts["last_v"] = record.v
     if record.failure is not None:

@@ -55,6 +55,7 @@ def _words(name: str) -> str:
 _PLAIN = {
     "mounted_at", "immutable_names", "cache_dir", "canonical_path", "known_to", "failed_with",
     "failed_since_with", "last_v", "last_modified", "may_be_kept", "fresh_for_seconds",
+    "max_age_for_clients",
 }  # fmt: skip
 
 

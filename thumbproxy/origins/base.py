@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from thumbproxy.cache_control import UNSAID, CacheFields
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
+from thumbproxy.media import ClientTerms, Validators
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class FetchRequest:
     fresh       True: caches between us and the origin must revalidate too
     client      the WSGI environ of the client's request, of which an origin in the same process
                 takes the server's name and scheme, and nothing else
+    fields      what was said of caching the copy, for a 304 that leaves it out
     """
 
     path: str
@@ -29,6 +31,7 @@ class FetchRequest:
     limits: Limits
     fresh: bool
     client: Mapping[str, Any]
+    fields: CacheFields = UNSAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Fetched:
     stale_while_revalidate, stale_if_error
                      seconds past its lifetime for which the origin allows it (RFC 5861); None: it
                      does not say
+    clients          for how long clients may keep it, from now on; None: it does not say
+    fields           what was said of caching it
     """
 
     body: bytes | None
@@ -54,6 +59,8 @@ class Fetched:
     must_revalidate: bool = False
     stale_while_revalidate: float | None = None
     stale_if_error: float | None = None
+    clients: ClientTerms | None = None
+    fields: CacheFields = UNSAID
 
 
 @runtime_checkable

@@ -14,13 +14,19 @@ from werkzeug.datastructures import Headers
 
 from thumbproxy import __version__
 from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
-from thumbproxy.freshness import last_modified, read_freshness
+from thumbproxy.freshness import Freshness, last_modified, read_freshness
 from thumbproxy.hosts import told_url
+from thumbproxy.media import Validators
 from thumbproxy.origins.base import Fetched, FetchRequest
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _ABSENT = {404, 410}
 _WHOLE = re.compile(r"[0-9]{1,18}")
+# All that change a body (IANA HTTP Content Coding Registry).
+_CODINGS = {
+    "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip",
+    "x-compress", "x-gzip", "zstd",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +96,10 @@ def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
         return _not_modified(url, reply, request)
     if reply.status != 200:
         raise OriginFailed(log=f"{told_url(url)}: status {reply.status}")
+    received = time.time()
     body = _read(url, reply, request)
-    freshness = read_freshness(reply.headers, time.time())
-    return Fetched(
-        body,
-        freshness.validators,
-        freshness.modified,
-        freshness.lifetime,
-        freshness.storable,
-        freshness.must_revalidate,
-        freshness.stale_while_revalidate,
-        freshness.stale_if_error,
-    )
+    freshness = read_freshness(reply.headers, received)
+    return _answer(body, freshness.validators, freshness.modified, freshness)
 
 
 def _not_modified(url: str, reply: Reply, request: FetchRequest) -> Fetched:
@@ -111,25 +109,33 @@ def _not_modified(url: str, reply: Reply, request: FetchRequest) -> Fetched:
             log=f"{told_url(url)}: status 304, but nothing was asked that it could answer"
         )
     now = time.time()
-    freshness = read_freshness(reply.headers, now)
+    modified = last_modified(validators.last_modified, now)
     # Our validators stay: they belong to the bytes that we have. Were the reply's to differ, the
     # next question would be about bytes that we never saw.
+    return _answer(None, validators, modified, read_freshness(reply.headers, now, request.fields))
+
+
+def _answer(
+    body: bytes | None, validators: Validators, modified: int | None, freshness: Freshness
+) -> Fetched:
     return Fetched(
-        None,
+        body,
         validators,
-        last_modified(validators.last_modified, now),
+        modified,
         freshness.lifetime,
         freshness.storable,
         freshness.must_revalidate,
         freshness.stale_while_revalidate,
         freshness.stale_if_error,
+        freshness.clients,
+        freshness.fields,
     )
 
 
 def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
     """The whole body, as long as announced and no longer than allowed."""
-    coding = reply.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):
+    coding = content_coding(reply.headers)
+    if coding is not None:
         raise OriginFailed(
             log=f"{told_url(url)}: Content-Encoding {coding!r}, though identity was asked for"
         )
@@ -156,6 +162,16 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
     if announced is not None and length != announced:
         raise OriginFailed(log=f"{told_url(url)}: {announced} bytes announced, {length} received")
     return b"".join(chunks)
+
+
+def content_coding(headers: Headers) -> str | None:
+    """The first coding that a body has; None if it has none. A name that is no coding's changes no
+    bytes: servers send `UTF-8`, `binary`, `none`, `aws-chunked`, `undefined` with sound ones."""
+    listed = ",".join(headers.getlist("Content-Encoding")).split(",")
+    # "All content codings are case-insensitive" (RFC 9110 section 8.4.1). They have no parameters,
+    # but a server that sends some has still encoded.
+    names = (entry.partition(";")[0].strip(" \t\"'").lower() for entry in listed)
+    return next((name for name in names if name in _CODINGS), None)
 
 
 def announced_length(headers: Headers) -> int | None:
