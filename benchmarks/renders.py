@@ -5,7 +5,7 @@
 Both runners make the same pictures in turns, a block of renders each, so that what else the machine
 does meets both. Wall and CPU ms are for one render: of each block the median wall time, and the CPU
 time of all processes that took part; of the blocks the median. A ratio is the median of the ratios
-of neighbouring blocks. Render processes are not nice here, or other load would be measured.
+of neighbouring blocks.
 
 The status is 1 if a picture that takes threads 5 to 20 ms costs more than `--most` times as much
 CPU in processes, one at a time.
@@ -205,7 +205,7 @@ def main() -> int:
     engine = PillowEngine(Limits())
     threads = Threads(engine, SIZE)
     # The same ones to the end, so that their time can be told.
-    processes = Processes(engine, Limits(), SIZE, nice=0, jobs=10**9, resident=10**12)
+    processes = Processes(engine, Limits(), SIZE, jobs=10**9, resident=10**12)
     dear = []
     try:
         report_starts(processes, next(cases([])).task)

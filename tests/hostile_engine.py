@@ -75,6 +75,14 @@ def spin() -> None:
         pass
 
 
+def work(milliseconds: int) -> str:
+    """Of a processor, which may take longer by the clock."""
+    until = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < until:
+        pass
+    return "worked"
+
+
 def in_a_thread() -> str:
     said: list[str] = []
     thread = threading.Thread(target=lambda: said.append("from a thread"))
@@ -123,6 +131,7 @@ DEEDS: dict[str, Callable[..., object]] = {
     "exit": lambda: os._exit(3),
     "sleep": lambda seconds: time.sleep(seconds / 1000),
     "spin": spin,
+    "work": work,
     "eat": eat,
     "say": say,
     "hang-up": hang_up,

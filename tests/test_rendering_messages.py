@@ -49,7 +49,7 @@ def reply(**more: Any) -> bytes:
     "task",
     [
         TASK,
-        Task(b"", ((Options(), Format.PNG),)),
+        Task(b"", ((Options(), Format.PNG),), seconds=2.5),
         Task(
             bytes(range(256)) * 100,
             ((Options.read("crop_0.1x0.2x0.3x0.4,w_10,dpr_1.5,g_0.31x0.7,e_99"), Format.AVIF),),
@@ -58,13 +58,13 @@ def reply(**more: Any) -> bytes:
     ],
 )
 def test_an_order_arrives_as_it_was_given(task: Task) -> None:
-    line = io.BytesIO(order(task, 2.5) + task.source)
-    assert read_order(line) == (task, 2.5)
+    line = io.BytesIO(order(task) + task.source)
+    assert read_order(line) == task
     assert read_order(line) is None
 
 
 def test_an_order_that_is_cut_short_is_none() -> None:
-    assert read_order(io.BytesIO(order(TASK, 1) + b"sour")) is None
+    assert read_order(io.BytesIO(order(TASK) + b"sour")) is None
 
 
 def test_pictures_arrive_as_they_were_made() -> None:

@@ -17,7 +17,7 @@ class Limits:
     output_side      longest side of an output, pixels; also the bound of `w` and `h` times `dpr`
     fetch_seconds    one fetch from the origin, all redirects and the body included
     request_seconds  one request, waiting for others included
-    render_seconds   one render
+    render_seconds   one render, of a processor
     redirects        hops that a fetch follows
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from thumbproxy.admission import Slots, Wanted, always
 from thumbproxy.concurrency import Remembered
-from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError, TooSlow
+from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded, Format, ImageInfo
@@ -24,7 +24,7 @@ class Renders:
     engine       what says how much memory a picture takes
     runner       where they are made
     pixels       that may be in memory at a time, in all renders of this process
-    seconds      for which one render may go on
+    seconds      of a processor that one render may take
     failure_ttl  seconds for which a picture that could not be made is not tried again
     """
 
@@ -120,16 +120,8 @@ class Renders:
         ended = self._slots.take(weight, deadline, wanted)
         self._metrics.queued(time.monotonic() - queued)
         try:
-            task = Task(source(), variants, fallback)
+            task = Task(source(), variants, fallback, self._seconds * len(variants))
         except BaseException:
             ended()
             raise
-        seconds = self._seconds * len(variants)
-        in_full = deadline.remaining >= seconds
-        try:
-            return self._runner.run(task, deadline.within(seconds), ended)
-        except RenderTooSlow as error:
-            if in_full:
-                raise
-            # It came too late to its turn, which says nothing of the picture.
-            raise TooSlow(log=error.log) from error
+        return self._runner.run(task, deadline, ended)

@@ -178,7 +178,9 @@ class Settings:
         "pictures made at a time by each process; 0: cores / workers, and 2 at least",
     )
     render_timeout: float = _setting(
-        _TIMEOUT, 10, "one render; it is clipped to half of request_timeout"
+        _TIMEOUT,
+        10,
+        "seconds of a processor that one render may take; at most half of request_timeout",
     )
     render_pixels: int = _setting(
         Number(1, 10**10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
-from thumbproxy.limits import Deadline
+from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded, Format
 from thumbproxy.options import Options
 
@@ -16,11 +16,13 @@ class Task(NamedTuple):
     """Pictures to make of one source.
 
     fallback  as in Engine.render; for a single variant only
+    seconds   of a processor that it may take
     """
 
     source: bytes
     variants: tuple[tuple[Options, Format], ...]
     fallback: Format | None = None
+    seconds: float = Limits().render_seconds
 
 
 class Workshop(NamedTuple):
@@ -54,8 +56,9 @@ class Runner(Protocol):
 
         ended: called once, when the work takes no more room: by a thread that may be after its
         deadline, because nothing can stop it.
-        Raises what Engine.render does; DecoderFailed when it died of it; RenderTooSlow at the
-        deadline; Overloaded when nobody is ready in time, EngineFailed when there is nobody.
+        Raises what Engine.render does; DecoderFailed when it died of it; RenderTooSlow when it took
+        more than its seconds, TooSlow at the deadline; Overloaded when nobody is ready in time,
+        EngineFailed when there is nobody.
         """
         ...
 

@@ -9,9 +9,17 @@ from typing import NamedTuple, NoReturn
 
 from thumbproxy.errors import DecoderFailed, EngineFailed, ThumbproxyError
 from thumbproxy.imaging.base import Engine
-from thumbproxy.rendering.confinement import Memory, allow_time, confine, die_with_parent, go_first
+from thumbproxy.rendering.base import Task
+from thumbproxy.rendering.confinement import (
+    Memory,
+    allow_time,
+    confine,
+    die_with_parent,
+    go_first,
+    let_others_begin,
+)
 from thumbproxy.rendering.kernel import PR_SET_NAME, prctl
-from thumbproxy.rendering.messages import Ordered, failed, hello, made, read_order
+from thumbproxy.rendering.messages import failed, hello, made, read_order
 from thumbproxy.rendering.threads import work
 
 _READ_AT_ONCE = 64 * 1024
@@ -23,12 +31,10 @@ class Plan(NamedTuple):
 
     engine  pickled, because that loads its modules
     memory  most address space, bytes; 0: no bound
-    nice    added to how nice their worker is
     """
 
     engine: bytes
     memory: int
-    nice: int
 
 
 def become_render_process(job: socket.socket, engine: Engine, plan: Plan, parent: int) -> NoReturn:
@@ -38,7 +44,7 @@ def become_render_process(job: socket.socket, engine: Engine, plan: Plan, parent
         die_with_parent(parent)
         prctl(PR_SET_NAME, b"thumb-render")
         _stay_alone_with(job.fileno())
-        os.nice(plan.nice)
+        let_others_begin()
         go_first()
         usage = Memory()
         # Nobody sees them, and showing them would need the source code.
@@ -63,16 +69,16 @@ def _stay_alone_with(kept: int) -> None:
 def _work_off(job: socket.socket, engine: Engine, usage: Memory) -> None:
     with job.makefile("rb", _READ_AT_ONCE) as orders:
         while True:
-            ordered = read_order(orders)
-            if ordered is None:
+            task = read_order(orders)
+            if task is None:
                 return
-            allow_time(ordered.seconds)
-            job.sendall(_answer(engine, ordered, usage))
+            allow_time(task.seconds)
+            job.sendall(_answer(engine, task, usage))
 
 
-def _answer(engine: Engine, ordered: Ordered, usage: Memory) -> bytes:
+def _answer(engine: Engine, task: Task, usage: Memory) -> bytes:
     try:
-        return made(work(engine, ordered.task), usage.read()[1])
+        return made(work(engine, task), usage.read()[1])
     except ThumbproxyError as error:
         problem = error
     except MemoryError:

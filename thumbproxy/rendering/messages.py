@@ -57,13 +57,6 @@ class Garbled(Exception):
     """A render process said what none would say that is in its right mind."""
 
 
-class Ordered(NamedTuple):
-    """What a render process is to do, and for how many seconds at most."""
-
-    task: Task
-    seconds: float
-
-
 class Reply(NamedTuple):
     """What became of a task, as far as the header of a reply says.
 
@@ -87,19 +80,19 @@ def _framed(header: Any) -> bytes:
 # --- a worker to a render process
 
 
-def order(task: Task, seconds: float) -> bytes:
+def order(task: Task) -> bytes:
     """The header of a task; its source follows."""
     return _framed(
         {
             "variants": [(str(options), format.value) for options, format in task.variants],
             "fallback": task.fallback and task.fallback.value,
-            "seconds": seconds,
+            "seconds": task.seconds,
             "length": len(task.source),
         }
     )
 
 
-def read_order(file: Readable) -> Ordered | None:
+def read_order(file: Readable) -> Task | None:
     """The next task; None when there will be none."""
     head = file.read(HEAD.size)
     if len(head) < HEAD.size:
@@ -110,7 +103,7 @@ def read_order(file: Readable) -> Ordered | None:
         return None
     variants = tuple((Options.parse(text), Format(name)) for text, name in order["variants"])
     fallback = Format(order["fallback"]) if order["fallback"] else None
-    return Ordered(Task(source, variants, fallback), order["seconds"])
+    return Task(source, variants, fallback, order["seconds"])
 
 
 # --- a render process to its worker

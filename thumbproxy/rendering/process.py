@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded
+from thumbproxy.rendering.allowance import Allowance
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.messages import (
     HEAD,
@@ -33,8 +34,8 @@ class Gone(Exception):
 class RenderProcess:
     """One process and the connection to it; for one thread at a time.
 
-    What is waited for has a deadline: then TimeoutError is raised, and the process is of no more
-    use. Gone and Garbled, too, are the end of it.
+    What is waited for has a deadline: then TimeoutError is raised, or TooSlow while it works, and
+    the process is of no more use. Gone and Garbled, too, are the end of it.
 
     sandbox   what keeps it in, once it has said so
     done      how many tasks it has ended
@@ -48,6 +49,7 @@ class RenderProcess:
         self.resident = 0
         self._pidfd = pidfd
         self._connection = connection
+        self._allowance: Allowance | None = None  # of what it is working at
         connection.setblocking(False)
 
     @property
@@ -63,14 +65,19 @@ class RenderProcess:
         return self.sandbox
 
     def make(self, task: Task, limits: Limits, deadline: Deadline) -> list[Encoded]:
-        """The pictures of a task. Raises what the engine there has raised."""
-        self._send(order(task, deadline.remaining), deadline)
-        self._send(task.source, deadline)
-        reply = read_reply(self._header(deadline), task, limits)
-        pictures = [
-            replace(picture, body=self._receive(length, deadline))
-            for picture, length in zip(reply.pictures, reply.lengths, strict=True)
-        ]
+        """The pictures of a task. Raises what the engine there has raised; RenderTooSlow, and
+        TooSlow at the deadline."""
+        self._allowance = Allowance(task.seconds, f"/proc/{self.pid}")
+        try:
+            self._send(order(task), deadline)
+            self._send(task.source, deadline)
+            reply = read_reply(self._header(deadline), task, limits)
+            pictures = [
+                replace(picture, body=self._receive(length, deadline))
+                for picture, length in zip(reply.pictures, reply.lengths, strict=True)
+            ]
+        except TimeoutError:
+            raise self._allowance.too_late() from None
         return self._checked(reply, pictures)
 
     def _checked(self, reply: Reply, pictures: list[Encoded]) -> list[Encoded]:
@@ -136,11 +143,17 @@ class RenderProcess:
         poll = select.poll()
         poll.register(self._connection, event)
         poll.register(self._pidfd, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(math.ceil(deadline.remaining * 1000))}
-        if not ready:
-            raise TimeoutError
-        if self._connection.fileno() not in ready:
+        while not (ready := poll.poll(math.ceil(self._until_a_look(deadline) * 1000))):
+            if deadline.passed:
+                raise TimeoutError
+            if self._allowance is not None:
+                self._allowance.check()
+        if self._connection.fileno() not in (descriptor for descriptor, _ in ready):
             raise Gone
+
+    def _until_a_look(self, deadline: Deadline) -> float:
+        pause = self._allowance.pause if self._allowance is not None else math.inf
+        return min(pause, deadline.remaining)
 
     def _readable(self, seconds: float, descriptor: int) -> bool:
         poll = select.poll()

@@ -29,7 +29,6 @@ class Processes:
     engine    what they work with; can be pickled
     limits    that the engine works by: what comes back is held against them
     memory    most address space of a process, bytes; 0: no bound
-    nice      how much others go first; renders must not keep hits waiting
     jobs      tasks after which a process is replaced
     resident  bytes of memory with which it is
 
@@ -45,13 +44,12 @@ class Processes:
         *,
         metrics: Metrics | None = None,
         memory: int = 2048 * _MIB,
-        nice: int = 10,
         jobs: int = 1000,
         resident: int = 256 * _MIB,
     ) -> None:
         self.size = size
         self._limits = limits
-        self._plan = Plan(pickle.dumps(engine), memory, nice)
+        self._plan = Plan(pickle.dumps(engine), memory)
         self._metrics = metrics or Metrics()
         self._jobs = jobs
         self._resident = resident
@@ -107,21 +105,22 @@ class Processes:
             return self._crews[0]
 
     def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
-        most = deadline.remaining
         process = crew.take(deadline, fresh=fresh)
-        late = fresh or deadline.remaining < most * 0.9
         used = process.done > 0
         try:
             pictures = process.make(task, self._limits, deadline)
-        except TimeoutError:
-            crew.dismiss(process, "killed", "its render went on after the deadline")
-            raise _too_slow(late=late) from None
+        except TooSlow as error:
+            crew.dismiss(process, "killed", error.log)
+            raise
         except Garbled as error:
             crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
             why, again = f"a render process sent nonsense: {error}", used
         except Gone:
             status = crew.how_ended(process)
             why = f"its render process {process.pid} {_told(status)}"
+            if status == -signal.SIGXCPU:
+                crew.dismiss(process, "killed", _told(status))
+                raise RenderTooSlow(log=why) from None
             crew.dismiss(process, "crashed", _told(status))
             if fresh and status is None:
                 raise EngineFailed(log=why) from None
@@ -143,13 +142,6 @@ class Processes:
 
 class _OnceMore(Exception):
     """The picture may not be at fault."""
-
-
-def _too_slow(*, late: bool) -> TooSlow:
-    """late: a process was long in coming, which says nothing of the picture."""
-    if late:
-        return TooSlow(log="the render began late, and went on after its deadline")
-    return RenderTooSlow(log="the render went on after its deadline")
 
 
 def _told(status: int | None) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
-from thumbproxy.errors import BrokenImage, EngineFailed, RenderTooSlow
+from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded
+from thumbproxy.rendering.allowance import Allowance
 from thumbproxy.rendering.base import Task, Workshop
+
+# Seconds in which a thread that is free takes a task.
+_TO_BEGIN = 0.1
 
 
 class Threads:
@@ -33,18 +38,25 @@ class Threads:
         pass
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
+        begun: list[Allowance] = []
+
+        def work_off() -> list[Encoded]:
+            place = f"/proc/self/task/{threading.get_native_id()}"
+            begun.append(Allowance(task.seconds, place))
+            return work(self._engine, task)
+
         try:
-            future = self._pool().submit(work, self._engine, task)
+            future = self._pool().submit(work_off)
         except RuntimeError as error:  # no more threads, or the process is ending
             ended()
             raise EngineFailed(log=str(error)) from error
         future.add_done_callback(lambda _: ended())
-        finished, _ = wait([future], deadline.remaining)
-        if not finished:
-            future.cancel()
-            raise RenderTooSlow(log="the render went on after its deadline")
         try:
+            _wait_for(future, begun, deadline)
             return future.result()
+        except TooSlow:
+            future.cancel()
+            raise
         except MemoryError as error:  # of a picture that claims too much, most likely
             raise BrokenImage(log=f"MemoryError: {error}") from error
 
@@ -62,6 +74,19 @@ class Threads:
             if self._threads is None or self._threads[0] != pid:
                 self._threads = pid, ThreadPoolExecutor(self.size, thread_name_prefix="render")
             return self._threads[1]
+
+
+def _wait_for(work: Future[Any], begun: Sequence[Allowance], deadline: Deadline) -> None:
+    """Raises RenderTooSlow, and TooSlow at the deadline."""
+    pause = _TO_BEGIN
+    while not wait([work], min(pause, deadline.remaining)).done:
+        for allowance in begun:
+            if deadline.passed:
+                raise allowance.too_late()
+            allowance.check()
+            pause = allowance.pause
+        if deadline.passed:
+            raise TooSlow(log="no thread was free for the render")
 
 
 def work(engine: Engine, task: Task) -> list[Encoded]:

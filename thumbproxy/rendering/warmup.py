@@ -32,40 +32,41 @@ _EVERYTHING = Options.read(
 
 
 def warm_up(engine: Engine) -> None:
-    """Make a few small pictures of several kinds, from several kinds."""
+    """Read each kind of picture once, and write each kind once from a still and a moving one.
+
+    The first picture after a start waits for this. Who writes a picture does not know what it was
+    read from, so making each kind of each, which took half a second, would load nothing more.
+    """
     for name in _MODULES:
         with contextlib.suppress(ImportError):  # a Pillow built without it
             importlib.import_module(name)
     for encoding in _ENCODINGS:
         codecs.lookup(encoding)
     Image.init()
-    sources = _sources()
-    # What it writes, it reads as well.
-    sources += [body for format in Format if (body := _made(engine, sources[0], format))]
-    for source in sources:
-        for format in Format:
-            _made(engine, source, format)
+    still, moving, *others = _sources()
+    written = [_made(engine, source, format) for source in (still, moving) for format in Format]
+    for source in (*others, *written):
+        _made(engine, source, Format.JPEG)
 
 
 def _made(engine: Engine, source: bytes, format: Format) -> bytes:
     """Empty where the engine cannot."""
     with contextlib.suppress(ThumbproxyError):
-        engine.render(source, Options(width=12, max_bytes=200), format, fallback=Format.JPEG)
-        return engine.render(source, _EVERYTHING, format).body
+        return engine.render(source, _EVERYTHING, format, fallback=Format.JPEG).body
     return b""
 
 
 def _sources() -> list[bytes]:
+    """A still picture, a moving one, and others."""
     shades = np.arange(40 * 30 * 4, dtype=np.uint32).reshape(30, 40, 4).astype(np.uint8)
     clear = Image.fromarray(shades, "RGBA")
     plain = clear.convert("RGB")
     frames = [plain, plain.rotate(90)]
-    made = [_saved(clear, "PNG"), _saved(plain, "JPEG"), _saved(plain.convert("CMYK"), "JPEG")]
+    more = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    made = [_saved(clear, "PNG"), *(_saved(plain, name, **more) for name in ("GIF", "PNG", "WEBP"))]
+    made += [_saved(plain, "JPEG"), _saved(plain.convert("CMYK"), "JPEG")]
     made.append(_saved(plain.convert("L"), "JPEG", progressive=True))
     made.append(_saved(plain.convert("P"), "PNG"))
-    for format in ("GIF", "PNG", "WEBP"):
-        more = {"save_all": True, "append_images": frames[1:], "duration": 50}
-        made.append(_saved(frames[0], format, **more))
     return [body for body in made if body]
 
 
