@@ -36,6 +36,12 @@ wanted_packages() {
         [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
         # A certificate for origins over TLS.
         command -v openssl >/dev/null || echo openssl
+        # What the examples of the documentation are run by.
+        command -v curl >/dev/null || echo curl
+        command -v ps >/dev/null || echo procps
+        command -v node >/dev/null || echo nodejs
+        command -v php >/dev/null || echo php-cli
+        command -v ruby >/dev/null || echo ruby
     fi
 }
 

@@ -12,6 +12,12 @@ from pathlib import Path
 
 CONF = Path(__file__).parent.parent / "conf" / "nginx.conf"
 PROGRAM = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def as_root() -> bool:
+    return os.geteuid() == 0
+
+
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
