@@ -116,7 +116,8 @@ class Reader:
         }
         clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
         programs = f"{Path(sys.executable).parent}:{clean['PATH']}:/usr/sbin:/sbin"
-        own = {"HOME": str(home), "PATH": programs, "THUMBPROXY_CACHE_DIR": str(self.cache)}
+        own = {"HOME": str(home), "PATH": programs, "THUMBPROXY_CACHE_DIR": str(self.cache),
+               "THUMBPROXY_WORKERS": "1"}  # fmt: skip
         self.environ = {**clean, **own, **environ}
         for name in ("photos/cat.jpg", "photos/dogs/rex.jpg", "static/photos/cat.jpg"):
             (self.media / name).parent.mkdir(parents=True, exist_ok=True)
