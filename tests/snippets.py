@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 import servers
 from origin import jpeg
@@ -24,7 +25,7 @@ COMMAND = "command"  # the language of a command in the text
 
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.+) -->\n+)?"
-    r"(?:(?P<fence>```+|~~~+)(?P<language>.*)\n(?P<fenced>(?:.*\n)*?)(?P=fence)$"
+    r"(?: *(?P<fence>```+|~~~+)(?P<language>.*)\n(?P<fenced>(?:.*\n)*?) *(?P=fence)$"
     r"|(?<=\n\n)(?P<indented>(?: {4}.*\n|\n(?= {4}))+))",
     re.MULTILINE,
 )
@@ -50,7 +51,7 @@ class Snippet:
         return f"{self.page}:{self.line}"
 
 
-def _found_in(page: str, text: str) -> Iterator[Snippet]:
+def found_in(page: str, text: str) -> Iterator[Snippet]:
     def line(at: int) -> int:
         return text.count("\n", 0, at) + 1
 
@@ -58,9 +59,7 @@ def _found_in(page: str, text: str) -> Iterator[Snippet]:
     for block in _BLOCK.finditer(text):
         start, end = block.span()
         prose = prose[:start] + re.sub(r"[^\n]", " ", prose[start:end]) + prose[end:]
-        code = block["fenced"]
-        if code is None:
-            code = re.sub("^ {4}", "", block["indented"], flags=re.MULTILINE)
+        code = dedent(block["fenced"] if block["fence"] else block["indented"])
         language = (block["language"] or "").strip()
         yield Snippet(page, line(start), language, code, block["why"] or "")
     for span in _SPAN.finditer(prose):
@@ -73,7 +72,7 @@ PAGES = [
     *("README.md", "SECURITY.md", "CHANGELOG.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
-SNIPPETS = [found for page in PAGES for found in _found_in(page, (ROOT / page).read_text())]
+SNIPPETS = [found for page in PAGES for found in found_in(page, (ROOT / page).read_text())]
 _claimed: set[Snippet] = set()
 
 

@@ -17,7 +17,17 @@ import promql_parser
 import pytest
 import servers
 from origin import Gallery, jpeg, opened
-from snippets import COMMAND, ROOT, SNIPPETS, Reader, Snippet, claim, unclaimed
+from snippets import (
+    COMMAND,
+    PAGES,
+    ROOT,
+    SNIPPETS,
+    Reader,
+    Snippet,
+    claim,
+    found_in,
+    unclaimed,
+)
 from test_urls import VECTOR_KEY, VECTORS
 
 from thumbproxy import Signer, Thumbnails, ThumbProxy
@@ -50,15 +60,48 @@ def test_every_snippet_is_run_or_says_why_not() -> None:
             assert Path(snippet.page).name in (ROOT / "tests" / file).read_text()
 
 
+TEXT = """
+Run `thumbproxy keygen`, or `make` with
+`make demo
+ARGS=x`; `a|b` is none. In tables, `thumbproxy cache a\\|b`.
+
+```python
+one()
+```
+
+- a list
+  ~~~sh
+  two
+  ~~~
+
+    indented
+
+<!-- not run: a picture -->
+```text
+three
+```
+"""
+
+
 def test_snippets_are_found_however_they_are_written() -> None:
-    languages = {snippet.language for snippet in SNIPPETS}
-    assert {"", "python", "sh", "toml", "yaml", "nginx", "promql", "jinja", "django"} <= languages
-    assert len(SNIPPETS) > 120
-    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        fences = re.findall(r"^(?:```|~~~).*$", path.read_text(), re.MULTILINE)
-        page = str(path.relative_to(ROOT))
+    found = [(s.line, s.language, s.text, s.why_not) for s in found_in("page", TEXT)]
+    assert sorted(found) == [
+        (2, COMMAND, "thumbproxy keygen", ""),
+        (3, COMMAND, "make demo ARGS=x", ""),
+        (4, COMMAND, "thumbproxy cache a|b", ""),
+        (6, "python", "one()\n", ""),
+        (11, "sh", "two\n", ""),
+        (15, "", "indented\n", ""),
+        (17, "text", "three\n", "a picture"),
+    ]
+
+
+def test_no_block_is_written_in_another_way() -> None:
+    for page in PAGES:
+        text = (ROOT / page).read_text()
         blocks = [s for s in SNIPPETS if s.page == page and s.language not in ("", COMMAND)]
-        assert len(fences) == 2 * len(blocks), page
+        assert len(re.findall(r"(?m)^ *(?:```|~~~)", text)) == 2 * len(blocks), page
+        assert "<pre>" not in text
 
 
 # -- Python ----------------------------------------------------------------------------------

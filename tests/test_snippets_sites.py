@@ -61,6 +61,8 @@ call_command("check", fail_level="WARNING", verbosity=0)
 """,
 }
 
+pytestmark = pytest.mark.timeout(180)  # a machine may be busy
+
 
 class Pictures(HTMLParser):
     """The addresses of a page's pictures, each with its `alt`."""
