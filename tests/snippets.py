@@ -1,6 +1,7 @@
 """What the documentation shows as code, found in its pages, each piece for the test that runs it.
 
-A snippet is a block of code, or a command in the text (`thumbproxy keygen`). A test takes those
+A snippet is a block of code, or what is whole in the text: a command (`thumbproxy keygen`), a
+setting (`max_age = 60`), a call of what the package offers (`app.purge("")`). A test takes those
 that it runs with `claim`; `unclaimed()` are those that nobody runs. A comment right before a block,
 `<!-- not run: why -->`, says that it is none: output of one machine, a formula.
 """
@@ -21,7 +22,8 @@ import servers
 from origin import jpeg
 
 ROOT = Path(__file__).parent.parent
-COMMAND = "command"  # the language of a command in the text
+# The languages of what stands in the text.
+COMMAND, SETTING, CALL = "command", "setting", "call"
 
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.+) -->\n+)?"
@@ -32,8 +34,15 @@ _BLOCK = re.compile(
 # A command in the text begins with one of these. (`kill -9` is not here: it is a way to end.)
 _PROGRAMS = re.compile(
     r"(?:apt-get|aws|cat|cp|curl|df|docker|git|gunicorn|make|memcached|mkdir|nginx|node|php|pip|ps"
-    r"|pytest|python3?|ruby|sed|sh|sudo|tar|thumbproxy|uwsgi|wget)|THUMBPROXY_[A-Z_]+=.+"
+    r"|pytest|python3?|ruby|sed|sh|sudo|tar|thumbproxy|uwsgi|wget) .+|THUMBPROXY_[A-Z_]+=.+"
 )
+_INLINE = {
+    COMMAND: _PROGRAMS,
+    SETTING: re.compile(r"[a-z_]+ = .+"),
+    CALL: re.compile(
+        r"(?:app\.\w+|url|srcset|picture|remote_source|\w+Origin|Folder)\(.*\)|\w+=\{.*\}"
+    ),
+}
 _SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)*)`")
 
 
@@ -63,9 +72,10 @@ def found_in(page: str, text: str) -> Iterator[Snippet]:
         language = (block["language"] or "").strip()
         yield Snippet(page, line(start), language, code, block["why"] or "")
     for span in _SPAN.finditer(prose):
-        words = span[1].replace("\\|", "|").split()
-        if len(words) > 1 and _PROGRAMS.fullmatch(words[0]):
-            yield Snippet(page, line(span.start()), COMMAND, " ".join(words))
+        code = " ".join(span[1].replace("\\|", "|").split())
+        for language, form in _INLINE.items():
+            if form.fullmatch(code):
+                yield Snippet(page, line(span.start()), language, code)
 
 
 PAGES = [

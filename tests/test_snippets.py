@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -18,9 +19,11 @@ import pytest
 import servers
 from origin import Gallery, jpeg, opened
 from snippets import (
+    CALL,
     COMMAND,
     PAGES,
     ROOT,
+    SETTING,
     SNIPPETS,
     Reader,
     Snippet,
@@ -30,6 +33,7 @@ from snippets import (
 )
 from test_urls import VECTOR_KEY, VECTORS
 
+import thumbproxy
 from thumbproxy import Signer, Thumbnails, ThumbProxy
 from thumbproxy.build import standalone
 from thumbproxy.cli import main
@@ -60,10 +64,11 @@ def test_every_snippet_is_run_or_says_why_not() -> None:
             assert Path(snippet.page).name in (ROOT / "tests" / file).read_text()
 
 
+INLINE = (COMMAND, SETTING, CALL)
 TEXT = """
 Run `thumbproxy keygen`, or `make` with
 `make demo
-ARGS=x`; `a|b` is none. In tables, `thumbproxy cache a\\|b`.
+ARGS=x`; `a|b` is none. `max_age = 60`, `url(source)`. In tables, `thumbproxy cache a\\|b`.
 
 ```python
 one()
@@ -88,7 +93,9 @@ def test_snippets_are_found_however_they_are_written() -> None:
     assert sorted(found) == [
         (2, COMMAND, "thumbproxy keygen", ""),
         (3, COMMAND, "make demo ARGS=x", ""),
+        (4, CALL, "url(source)", ""),
         (4, COMMAND, "thumbproxy cache a|b", ""),
+        (4, SETTING, "max_age = 60", ""),
         (6, "python", "one()\n", ""),
         (11, "sh", "two\n", ""),
         (15, "", "indented\n", ""),
@@ -99,7 +106,7 @@ def test_snippets_are_found_however_they_are_written() -> None:
 def test_no_block_is_written_in_another_way() -> None:
     for page in PAGES:
         text = (ROOT / page).read_text()
-        blocks = [s for s in SNIPPETS if s.page == page and s.language not in ("", COMMAND)]
+        blocks = [s for s in SNIPPETS if s.page == page and s.language not in ("", *INLINE)]
         assert len(re.findall(r"(?m)^ *(?:```|~~~)", text)) == 2 * len(blocks), page
         assert "<pre>" not in text
 
@@ -148,6 +155,33 @@ def test_example_keys_are_refused_by_servers() -> None:
     assert len(keys) >= 2
 
 
+SIGNATURES = claim(CALL, "docs/urls.md", r"^(url|srcset|picture)\(source")
+CALLS_OF_APP = claim(CALL, having=r"^app\.")
+ARGUMENTS = claim(CALL, having=r"^\w+=\{")
+
+
+@pytest.mark.parametrize("snippet", SIGNATURES, ids=lambda snippet: snippet.text.partition("(")[0])
+def test_signatures_are_those_of_the_methods(snippet: Snippet) -> None:
+    names: dict[str, Any] = {}
+    exec(f"def {snippet.text}: pass", names)
+    name = snippet.text.partition("(")[0]
+    told = inspect.signature(names[name]).parameters.values()
+    real = inspect.signature(getattr(Thumbnails([servers.KEY]), name)).parameters.values()
+    assert [(p.name, p.kind, p.default) for p in told] == [
+        (p.name, p.kind, p.default) for p in real
+    ]
+
+
+def test_calls_in_the_text_can_be_made(tmp_path: Path) -> None:
+    given = {"keys": [servers.KEY], "cache_dir": str(tmp_path)}
+    names = {name: getattr(thumbproxy, name) for name in thumbproxy.__all__}
+    app = ThumbProxy(Gallery(), **given)
+    for snippet in CALLS_OF_APP:
+        assert eval(snippet.text, {"app": app}).complete
+    for snippet in ARGUMENTS:
+        ThumbProxy(Gallery(), **given, **eval(f"dict({snippet.text})", names))
+
+
 # -- configuration ---------------------------------------------------------------------------
 
 
@@ -170,6 +204,16 @@ def test_configuration_starts_a_server(snippet: Snippet, reader: Reader) -> None
         assert getattr(settings, name) not in ((), "", None)
     with servers.wsgi(standalone(settings)) as server:
         assert server.ask("/thumb/x").status == 404
+
+
+@pytest.mark.parametrize("snippet", claim(SETTING), ids=str)
+def test_a_setting_in_the_text_is_accepted(snippet: Snippet, tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    text = snippet.text
+    if text.startswith("whole "):  # of a CDN, as the page says
+        text = f'[cdn.fastly]\nservice = "x"\ntoken = "y"\n{text}'
+    file.write_text(f'keys = ["{servers.KEY}"]\n{text}\n')
+    Settings.load(str(file), {})
 
 
 [QUERIES] = claim("promql")

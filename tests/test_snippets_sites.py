@@ -87,7 +87,7 @@ def check_pictures(server: servers.Server, alt: str) -> Pictures:
     assert page.status == 200, page.body.decode()
     pictures = Pictures(page.body.decode())
     assert pictures.tags.count("picture") == 1
-    assert len(pictures.found) == 1 + 3 * 3
+    assert len(pictures.found) == 1 + 3 * 2
     assert set(pictures.found.values()) == {"", alt}
     for url in pictures.found:
         reply = server.ask(url, {"Accept": "image/avif,image/webp"})
@@ -151,6 +151,7 @@ def test_django_shows_the_page_of_the_readme(project: Reader) -> None:
     with gunicorn(project, "mysite.wsgi") as server:
         pictures = check_pictures(server, 'A "cat" & <dog>')
         assert all(url.startswith("/thumb/photos/%C3%A9t%C3%A9") for url in pictures.found)
+        assert sum(",v_" in url for url in pictures.found) == 3 * 2  # those of the <picture>
         assert server.ask("/absent").status == 404
 
 
