@@ -18,12 +18,12 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors
-    media  limits  kinds  hosts  heap  http_dates  structured
+    media  limits  kinds  hosts  heap  framing  http_dates  structured
     options  signing  cache_control
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access
     negotiate  responses  settings  thumbnails
-    imaging  origins  caches
+    imaging  origins  caches  forwarding
     rendering
     renders  jobs
     fetching  records
@@ -34,7 +34,8 @@ LAYERS = """
     health
     adapters
     build
-    streams  logs  metrics_files
+    bodies  logs  metrics_files
+    streams
     clients
     worker
     server

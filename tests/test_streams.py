@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from thumbproxy import streams
-from thumbproxy.streams import Incoming, Outgoing, Wait
+from thumbproxy.bodies import PACE
+from thumbproxy.streams import Incoming, Outgoing, SlowClient, Wait
 
 HELD = 256 * 1024
 
@@ -178,11 +179,59 @@ def test_a_body_that_comes_late_is_read_and_one_that_does_not_is_given_up(
         reading = pool.submit(incoming.recv, 10)
         client.sendall(b"late")
         assert reading.result(5) == b"late"
-    monkeypatch.setattr(streams, "_PATIENCE", 0.05)
-    with pytest.raises(ConnectionResetError, match="too slow"):
-        incoming.recv(10)
+    monkeypatch.setattr(streams, "PATIENCE", 0.05)
+    with pytest.raises(TimeoutError, match="too slow"):
+        Incoming(ours, Wait(1)).recv(10)
     client.close()
     assert incoming.recv(10) == b""
+
+
+def test_a_body_that_drips_is_given_up_as_one_that_stalls(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some bytes do not buy more time; so many do."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.3)
+    ours, client = ends
+    stopped = threading.Event()
+
+    def drip() -> None:
+        while not stopped.wait(0.02):
+            client.sendall(b"x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    incoming = Incoming(ours, Wait(1))
+    with pytest.raises(SlowClient):
+        b"".join(incoming.recv(100) for _ in range(1000))
+    stopped.set()
+    dripping.join()
+    steady = Incoming(ours, Wait(1))
+    for _ in range(5):
+        client.sendall(bytes(PACE))
+        steady.recv(2 * PACE)
+        with pytest.raises(SlowClient):
+            steady._wait(ours, select.POLLIN, 0.1)
+    client.sendall(b"x")
+    assert steady.recv(1) == b"x"
+
+
+def test_when_the_process_ends_bodies_are_not_waited_for_but_replies_are(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_LOOK", 0.01)
+    monkeypatch.setattr(streams, "_HURRY", 0.05)
+    ours, client = ends
+    wait = Wait(1)
+    wait.hurried = lambda: True
+    with pytest.raises(SlowClient):
+        wait(ours, select.POLLIN)
+    Outgoing(ours, wait).sendall(bytes(200_000))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait, ours, select.POLLOUT)
+        assert not waiting.done()
+        while not waiting.done():
+            received(client)
+        waiting.result()
 
 
 def test_what_waits_in_memory_is_bounded_over_all_replies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from wsgiref.validate import validator
 
@@ -185,7 +186,7 @@ def test_a_client_that_says_nothing_of_itself_has_nothing_said_of_it(through: An
             while connection.recv(4096):
                 pass
     names = server.requests[0].headers.keys()
-    assert names == {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+    assert names == {"host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
 
 
 def test_the_upstream_is_told_who_asked_and_how(through: Any) -> None:
@@ -339,6 +340,110 @@ def test_a_reply_that_is_cut_off_is_cut_off_for_the_client(through: Any, script:
         response = through(server.url, validate=False).ask("GET", "/a")
         with pytest.raises(http.client.IncompleteRead):
             response.read()
+
+
+def test_a_body_that_is_cut_off_is_the_clients_fault(through: Any) -> None:
+    """Whichever server runs us. If it is short, the upstream hears nothing of it; else that there
+    is no more to come, at once."""
+    cut_off = threading.Event()
+
+    def reads(exchange: Exchange) -> None:
+        while exchange.connection.recv(65536):
+            pass
+        cut_off.set()
+
+    with FaultyOrigin(reads) as server:
+        client = through(server.url, validate=False)
+        for size in (10, 200_000):
+            with socket.create_connection(("127.0.0.1", client.port), 10) as connection:
+                head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
+                connection.sendall(head + bytes(size))
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.recv(12) == b"HTTP/1.1 400"
+        assert cut_off.wait(5)
+
+
+@contextmanager
+def hasty(reply: bytes) -> Iterator[str]:
+    """A server that answers POST with `reply` as soon as it has the head, and then reads nothing,
+    and closes nothing. Other requests it answers with "here"."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    kept: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection = listener.accept()[0]
+                kept.append(connection)
+                begun = connection.recv(4, socket.MSG_WAITALL)
+                while b"\r\n\r\n" not in begun:
+                    begun += connection.recv(1)
+                here = OK + b"Content-Length: 4\r\n\r\nhere"
+                connection.sendall(reply if begun.startswith(b"POST") else here)
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+        for connection in [listener, *kept]:
+            connection.close()
+
+
+@pytest.mark.parametrize("status", [b"413 Content Too Large", b"503 Service Unavailable"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_a_refusal_before_the_end_of_a_body_is_passed_on_at_once(
+    through: Any, status: bytes, chunked: bool
+) -> None:
+    """ "A client that receives a response while it is still sending the associated request SHOULD
+    continue sending that request unless it receives an explicit indication to the contrary" (RFC
+    9110 section 7.5). And what is sent next does not take the place of the rest."""
+    told = "Transfer-Encoding: chunked" if chunked else "Content-Length: 1000000000"
+    piece = b"10000\r\n" + bytes(65536) + b"\r\n" if chunked else bytes(65536)
+    with hasty(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nno") as url:
+        client = through(url, validate=False, timeout=20)
+        with socket.create_connection(("127.0.0.1", client.port), 10) as connection:
+            connection.sendall(f"POST /a HTTP/1.1\r\nHost: a\r\n{told}\r\n\r\n".encode())
+            began = time.monotonic()
+            while not select.select([connection], [], [], 0)[0]:
+                connection.sendall(piece)
+            assert connection.recv(12) == b"HTTP/1.1 " + status[:3]
+            assert time.monotonic() - began < 10
+        assert client.ask("GET", "/a").read() == b"here"
+
+
+def test_an_upstream_that_closes_inside_a_body_has_failed(through: Any) -> None:
+    def closes(exchange: Exchange) -> None:
+        exchange.connection.recv(1000)
+
+    with FaultyOrigin(closes) as server:
+        chunks = (bytes(65536) for _ in range(1000))
+        client = through(server.url, validate=False)
+        response = client.ask("POST", "/a", chunks, Transfer_Encoding="chunked")
+        assert response.status == 502
+
+
+def test_an_upstream_may_answer_while_it_reads(through: Any) -> None:
+    """What is no refusal says nothing about the rest of the request."""
+    received: list[int] = []
+
+    def answers(exchange: Exchange) -> None:
+        exchange.send(OK + b"Content-Type: x/y\r\n\r\n")
+        total, end = 0, b""
+        while not end.endswith(b"\r\n0\r\n\r\n"):
+            piece = exchange.connection.recv(65536)
+            total, end = total + len(piece), (end + piece)[-7:]
+        exchange.send(b"all")
+        received.append(total)
+
+    with FaultyOrigin(answers) as server:
+        chunks = (bytes(65536) for _ in range(100))
+        client = through(server.url, validate=False)
+        response = client.ask("POST", "/a", chunks, Transfer_Encoding="chunked")
+        assert response.read() == b"all"
+    assert received[0] > 6_000_000
 
 
 @pytest.mark.parametrize(

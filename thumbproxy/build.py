@@ -129,7 +129,8 @@ def standalone(settings: Settings) -> Site:
     app: WSGIApp = not_found
     if settings.upstream:
         app = Gated(Upstream(settings.upstream), built.misses)
-    site: WSGIApp = Middleware(app, **built.middleware())
+    middleware = Middleware(app, **built.middleware())
+    site: WSGIApp = middleware
     if settings.access_log:
         site = AccessLog(site, json=settings.log_format == "json")
 
@@ -143,6 +144,7 @@ def standalone(settings: Settings) -> Site:
         _readiness(settings, origins, built),
         token=settings.metrics_token,
         start=start,
+        ignores_body=middleware.ignores_body if settings.upstream else lambda _: True,
     )
 
 

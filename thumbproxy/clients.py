@@ -1,4 +1,4 @@
-"""Connections of clients: the head of a request is gathered before a thread is given to it."""
+"""Connections of clients: a request is gathered before a thread is given to it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import socket
 import struct
 from collections import deque
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
-from gunicorn.http import get_parser
+from gunicorn.http.body import ChunkedReader, LengthReader
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn
+from werkzeug.http import http_date
 
+from thumbproxy.bodies import Body, Chunks, Length, Room
+from thumbproxy.responses import Response
 from thumbproxy.streams import Incoming, Outgoing, Wait
 
 # Bytes of a request's first line and headers. nginx sends 32 KiB at most.
@@ -24,10 +29,23 @@ _END_OF_HEAD = b"\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
 
 
+class _Parser(RequestParser):  # type: ignore[misc]
+    """gunicorn's, that gives a request once more when its body has been gathered."""
+
+    again = False
+
+    def __next__(self) -> Any:
+        if self.again:
+            self.again = False
+            return self.mesg
+        return super().__next__()
+
+
 class Connection(TConn):  # type: ignore[misc]
     """A client's connection, as gunicorn has it, with what was read and what is to be sent.
 
     timeout    monotonic time at which it is closed if the client does nothing
+    body       of the request, as far as it was gathered; None for a request without one
     queue      where it waits for a request; None while it does not
     watched    whether the main thread is told when something comes
     stays      whether another request may come when this reply is sent
@@ -41,6 +59,7 @@ class Connection(TConn):  # type: ignore[misc]
         super().__init__(config, connection, client, server)
         self.data_ready = True  # never handed to a thread before
         self.head = bytearray()
+        self.body: Body | None = None
         self.out = Outgoing(connection, wait)
         self.queue: deque[Connection] | None = None
         self.watched = False
@@ -54,10 +73,44 @@ class Connection(TConn):  # type: ignore[misc]
         """gunicorn's hook, in the thread: the parser, which gets what was read so far."""
         if not self.initialized:
             self.initialized = True
-            self.parser = get_parser(self.cfg, Incoming(self.sock, self._wait), self.client)
-        if self.head:
+            self._incoming = Incoming(self.sock, self._wait)
+            self.parser = _Parser(self.cfg, self._incoming, self.client)
+        if self.head and not self.parser.again:
             self.parser.unreader.unread(bytes(self.head))
             self.head.clear()
+
+    def await_body(self, request: Any, room: Room) -> bool:
+        """In the thread: whether the body of a request is still to be gathered. What of it came
+        with the head is taken, and what follows it is the next head."""
+        reader = request.body.reader
+        if isinstance(reader, ChunkedReader):
+            self.body = Body(Chunks(), room)
+        elif isinstance(reader, LengthReader) and reader.length:
+            self.body = Body(Length(reader.length), room)
+        else:
+            return False
+        self._incoming.body = self.body
+        self.head += self.body.add(self.parser.unreader.take_buffered())
+        self.parser.again = not self.body.ready
+        return not self.body.ready
+
+    @property
+    def awaited_body(self) -> Body | None:
+        return self.body if self.body is not None and self.parser.again else None
+
+    def gather(self, body: Body) -> bool:
+        """What has come of a body; False when the client says no more. Raises OSError."""
+        try:
+            data = self.sock.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        self.head += body.add(data)
+        return bool(data)
+
+    def forget_body(self) -> None:
+        if self.body is not None:
+            self.body.close()
+            self.body = self._incoming.body = None
 
     def read(self) -> bool:
         """Gather what has come of a head; False when the client has gone."""
@@ -73,7 +126,7 @@ class Connection(TConn):  # type: ignore[misc]
     def take_back(self) -> None:
         """Of the next request, what the parser has read already."""
         if self.parser is not None:
-            self.head += self.parser.unreader.take_buffered()
+            self.head[:0] = self.parser.unreader.take_buffered()
 
     @property
     def ready(self) -> bool:
@@ -96,7 +149,41 @@ class Connection(TConn):  # type: ignore[misc]
             with suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.out.drop()
+        self.forget_body()
         self.close()
+
+
+def settle_lists(request: Any) -> None:
+    """Read those headers as lists that gunicorn takes as they are.
+
+    "If there are multiple Cookie header fields after decompression, these MUST be concatenated into
+    a single octet string using the two-octet delimiter of 0x3b, 0x20 (the ASCII string "; ")" (RFC
+    9113 section 8.2.3), by whoever comes from HTTP/2, and does not always. WSGI servers join by
+    commas, which cookies may contain. And `close` may be one of several connection options (RFC
+    9110 section 7.6.1).
+    """
+    cookies = []
+    for name, value in request.headers:
+        if name == "COOKIE":
+            cookies.append(value)
+        elif name == "CONNECTION" and "close" in (
+            part.strip() for part in value.lower().split(",")
+        ):
+            request.force_close()
+    if len(cookies) > 1:
+        others = [(name, value) for name, value in request.headers if name != "COOKIE"]
+        request.headers = [*others, ("COOKIE", "; ".join(cookies))]
+
+
+def last_words(reply: Response) -> bytes:
+    """A reply after which the connection is closed."""
+    lines = [
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+        f"Date: {http_date()}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in reply.headers),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body
 
 
 def allowed_files() -> int:

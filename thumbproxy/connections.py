@@ -1,16 +1,20 @@
 """urllib3's connections, kept alive, that tell a server which fails from a kept connection that
-has grown stale, that know every interim response, and that refuse what is no HTTP."""
+has grown stale, and notice an answer that comes before the request is sent."""
 
 from __future__ import annotations
 
-import http.client
 import re
+import select
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
+
+from thumbproxy.framing import FinalResponse
 
 if TYPE_CHECKING:
     _Base = HTTPConnection
@@ -53,6 +57,16 @@ def told(error: BaseException, server: str) -> str:
     return ""
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether a server did not answer in time, or did not take what it was sent."""
+    # urllib3 counts a refused connection among the timeouts.
+    return any(
+        isinstance(cause, ConnectTimeoutError | ReadTimeoutError | TimeoutError)
+        and not isinstance(cause, NewConnectionError)
+        for cause in _causes(error)
+    )
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An error, and what it was raised for: chained, or kept in it as urllib3 does."""
     seen: list[object] = []
@@ -66,108 +80,59 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += cause.args
 
 
-# A line of a head as RFC 9112 has it, but that its end may be a bare LF (section 2.2). A bare CR,
-# which http.client takes for the end of a line, must not be (same section); space before the colon
-# hides a header (section 5.1); and behind what is no header line, http.client finds no headers.
-_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"
-_STATUS_LINE = re.compile(rb"HTTP/" + _TEXT + rb"\r?\n")
-_FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:" + _TEXT + rb"\r?\n")
-_FOLDED_LINE = re.compile(rb"[ \t]" + _TEXT + rb"\r?\n")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\r?\n")
-_LONGEST_HEAD = 64 * 1024  # bytes, with all interim responses
-_LONGEST_CHUNK_LINE = 4096
+# The beginning of a response that is an error.
+_REFUSAL = re.compile(rb"HTTP/1\.[01] [45]")
 
 
-class _Head:
-    """A file of which only well-formed heads of responses are read, line by line.
-
-    folds  whether a header may go on in the next line, as long ago
-    """
-
-    def __init__(self, file: Any, *, folds: bool) -> None:
-        self.file = file
-        self._fields = (_FIELD_LINE, _FOLDED_LINE) if folds else (_FIELD_LINE,)
-        self._left = _LONGEST_HEAD
-        self._between = True
-
-    def readline(self, limit: int) -> bytes:
-        line: bytes = self.file.readline(min(limit, self._left + 1))
-        self._left -= len(line)
-        if self._left < 0:
-            raise http.client.HTTPException(f"headers of more than {_LONGEST_HEAD} bytes")
-        if self._between:
-            self._between = False
-            if line and not _STATUS_LINE.fullmatch(line):
-                raise http.client.BadStatusLine(repr(line[:80]))
-        elif line in (b"\r\n", b"\n"):
-            self._between = True  # what was read may have been an interim response
-        elif not line.endswith(b"\n"):
-            raise http.client.HTTPException("the headers are cut off")
-        elif not any(form.fullmatch(line) for form in self._fields):
-            # Its value may be a secret.
-            name = line.partition(b":")[0][:80]
-            raise http.client.HTTPException(f"a malformed header line: {name!r}")
-        return line
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class FinalResponse(http.client.HTTPResponse):
-    """Skips every interim response, and takes no head or chunk that is malformed.
-
-    http.client skips only 100, and would take a 103 (Early Hints, RFC 8297) for the final one.
-    """
-
-    # "A proxy or gateway that receives an obs-fold in a response message [...] MUST either discard
-    # the message and replace it with a 502 (Bad Gateway) response [...] or replace each received
-    # obs-fold with one or more SP octets" (RFC 9112 section 5.2). Here whoever reads decides.
-    folds = True
-
-    def begin(self) -> None:
-        file: Any = self.fp
-        head: Any = _Head(file, folds=self.folds)
-        self.fp = head
-        try:
-            super().begin()
-        finally:
-            if self.fp is head:  # else it was closed
-                self.fp = file
-        self._check_framing()
-
-    def _check_framing(self) -> None:
-        codings = ",".join(self.headers.get_all("Transfer-Encoding", [])).strip().lower()
-        if codings not in ("", "identity", "chunked"):
-            raise http.client.HTTPException(f"Transfer-Encoding {codings!r}")
-        lines = self.headers.get_all("Content-Length", [])
-        # http.client reads the first and ignores the others. urllib3 refuses them, but too late:
-        # the response stays open.
-        if len({value.strip() for line in lines for value in line.split(",")}) > 1:
-            raise http.client.HTTPException(f"more than one Content-Length: {lines}")
-
-    def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
-        interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
-        return version, int(http.HTTPStatus.CONTINUE) if interim else status, reason
-
-    def _read_next_chunk_size(self) -> int:
-        # http.client takes whatever int() does: "-5", "0x5", "5_0".
-        line = self.fp.readline(_LONGEST_CHUNK_LINE)
-        size = _CHUNK_LINE.fullmatch(line)
-        if size is None:
-            raise ValueError(f"a malformed chunk: {line[:80]!r}")  # becomes IncompleteRead
-        return int(size[1], 16)
+def _refuses(sock: socket.socket) -> bool:
+    """Whether what has come is an error, or the end of the connection."""
+    come = sock.recv(16, socket.MSG_PEEK)
+    return not come or _REFUSAL.match(come) is not None
 
 
 class Kept(_Base):
-    """Mixed into a connection: tells when it has grown stale."""
+    """Mixed into a connection: tells when it has grown stale, and stops sending a request to a
+    server that has answered it already."""
 
     response_class = FinalResponse
     _answered = False
+    _cut = False  # the request was not sent whole
 
     def connect(self) -> None:
-        self._answered = False
+        self._answered = self._cut = False
         super().connect()
+
+    def send(self, data: Any) -> None:
+        try:
+            if type(self.sock) is socket.socket:
+                self._send_unrefused(self.sock, memoryview(data))
+            else:  # not yet connected; or TLS, whose own messages make it readable
+                super().send(data)
+        except OSError:
+            self._cut = True
+            raise
+
+    def _send_unrefused(self, sock: socket.socket, data: memoryview) -> None:
+        """Raises BrokenPipeError, after which urllib3 reads the response, if it is a refusal.
+
+        "A client that receives a response while it is still sending the associated request SHOULD
+        continue sending that request unless it receives an explicit indication to the contrary"
+        (RFC 9110 section 7.5). That is an error, the end of the connection, or that the server
+        takes nothing until the timeout.
+        """
+        poll, timeout, answered = select.poll(), sock.gettimeout(), False
+        poll.register(sock, select.POLLOUT | select.POLLIN)
+        while data:
+            ready = poll.poll(None if timeout is None else timeout * 1000)
+            if not ready and not answered:
+                raise TimeoutError("it neither takes the request nor answers it")
+            if not ready or (ready[0][1] & select.POLLIN and not answered and _refuses(sock)):
+                raise BrokenPipeError("it has answered before it had the whole request")
+            if ready[0][1] & select.POLLIN and not answered:
+                answered = True
+                poll.modify(sock, select.POLLOUT)
+            else:
+                data = data[sock.send(data) :]
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         try:
@@ -177,6 +142,11 @@ class Kept(_Base):
                 raise StaleConnection(str(error)) from error
             raise
         self._answered = True
+        if self._cut and self.sock is not None:
+            # What is sent next would be taken for the rest. The response has the socket, too, and
+            # is read on.
+            self.sock.close()
+            self.sock = None
         return response
 
 

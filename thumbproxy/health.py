@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from thumbproxy.forwarding import malformed
 from thumbproxy.ops import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.rendering.base import Workshop
 from thumbproxy.responses import Environ, Response
@@ -140,8 +141,9 @@ def _renders(workshop: Workshop) -> Finding:
 class Site:
     """The application of the standalone server: its own health first, then everything else.
 
-    token  of those who are told more than a word; "" for nobody
-    start  has the rest get ready
+    token         of those who are told more than a word; "" for nobody
+    start         has the rest get ready
+    ignores_body  whether a request for a path (PATH_INFO) is answered without its body
     """
 
     def __init__(
@@ -151,7 +153,9 @@ class Site:
         *,
         token: str,
         start: Callable[[], None],
+        ignores_body: Callable[[str], bool],
     ) -> None:
+        self.ignores_body = ignores_body
         self._app = app
         self._readiness = readiness
         self._token = token
@@ -165,6 +169,9 @@ class Site:
         self._start()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        refused = malformed(environ)
+        if refused is not None:
+            return refused(environ, start_response)
         page = self._pages.get(environ.get("PATH_INFO", ""))
         if page is None:
             return self._app(environ, start_response)

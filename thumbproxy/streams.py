@@ -1,8 +1,8 @@
 """What a thread reads a request from, and writes a reply to, without waiting long for a client.
 
-What a client does not take of a reply is kept, to be sent outside of the thread that made it. What
-then is left to wait for in a thread, a body that comes slowly or one too long to be kept, is
-allowed to a part of the threads.
+What a client does not take of a reply is kept, to be sent outside of the thread that made it, and
+bodies are gathered before a thread reads them. What then is left to wait for in a thread, bodies
+and replies too long to be kept, is allowed to a part of the threads.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
+
+from thumbproxy.bodies import PACE, PATIENCE, Body
 
 # Bytes of a reply that wait in memory. More of what is passed on wait in a thread.
 _MOST_HELD = 256 * 1024
 # And of all replies of a process.
 _MOST_HELD_IN_ALL = 64 * 1024 * 1024
-# Seconds in which a client that a thread waits for has to send or take something.
-_PATIENCE = 10.0
+# Seconds between two looks at whether the process is about to end, and those that a client then
+# has to send something.
+_LOOK = 0.5
+_HURRY = 2.0
 
 
 class _Part(NamedTuple):
@@ -32,16 +37,25 @@ class _Part(NamedTuple):
     length: int
 
 
+class SlowClient(ConnectionResetError, TimeoutError):
+    """A client that does not send or take anything in time. gunicorn takes it for gone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.ECONNRESET, reason)
+
+
 class Wait:
     """Lets few threads at a time wait for their clients, and those not for long.
 
-    held  bytes of all replies that wait in memory
+    held     bytes of all replies that wait in memory
+    hurried  whether the process is about to end, and waits for nobody who does not send
     """
 
     def __init__(self, most: int) -> None:
         self._places = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
         self.held = 0
+        self.hurried: Callable[[], bool] = bool
 
     def hold(self, size: int) -> None:
         """So many bytes more wait in memory, or less."""
@@ -52,27 +66,38 @@ class Wait:
     def full(self) -> bool:
         return self.held > _MOST_HELD_IN_ALL
 
-    def __call__(self, connection: socket.socket, event: int, seconds: float = _PATIENCE) -> None:
-        """Until there is something to be done. Raises ConnectionResetError, which gunicorn takes
-        for a client that has gone."""
+    def __call__(self, connection: socket.socket, event: int, seconds: float = PATIENCE) -> None:
+        """Until there is something to be done. Raises SlowClient."""
         if not self._places.acquire(blocking=False):
-            raise ConnectionResetError(errno.ECONNRESET, "too many clients are slow")
+            raise SlowClient("too many clients are slow")
         try:
             poll = select.poll()
             poll.register(connection, event)
-            if not poll.poll(max(0.0, seconds) * 1000):
-                raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
+            began = time.monotonic()
+            until = began + seconds
+            while not poll.poll(max(0.0, min(_LOOK, until - time.monotonic())) * 1000):
+                if event == select.POLLIN and self.hurried():
+                    until = min(until, began + _HURRY)
+                if time.monotonic() >= until:
+                    raise SlowClient("the client is too slow")
         finally:
             self._places.release()
 
 
 class Incoming:
-    """What gunicorn's parser reads from: a socket whose client has to go on sending."""
+    """What gunicorn's parser reads from: what was gathered of a body, and then a socket whose
+    client has to go on sending.
+
+    body  what was gathered
+    """
 
     def __init__(self, connection: socket.socket, wait: Wait) -> None:
         self._connection = connection
         self._wait = wait
         self._seconds: float | None = None
+        self.body: Body | None = None
+        self._patience = PATIENCE
+        self._since = 0
 
     def gettimeout(self) -> float | None:
         return self._seconds
@@ -81,14 +106,23 @@ class Incoming:
         self._seconds = seconds
 
     def recv(self, size: int) -> bytes:
-        until = time.monotonic() + min(_PATIENCE, self._seconds or _PATIENCE)
-        while True:
+        gathered = self.body.read(size) if self.body is not None else b""
+        while not gathered:
             try:
-                return self._connection.recv(size, socket.MSG_DONTWAIT)
+                return self._counted(self._connection.recv(size, socket.MSG_DONTWAIT))
             except BlockingIOError:
                 if self._seconds is not None:  # gunicorn throws away what nobody has read
                     raise ConnectionResetError(errno.ECONNRESET, "nobody wants it") from None
-                self._wait(self._connection, select.POLLIN, until - time.monotonic())
+                began = time.monotonic()
+                self._wait(self._connection, select.POLLIN, self._patience)
+                self._patience -= time.monotonic() - began
+        return gathered
+
+    def _counted(self, data: bytes) -> bytes:
+        self._since += len(data)
+        if self._since >= PACE:
+            self._since, self._patience = 0, PATIENCE
+        return data
 
 
 class Outgoing:

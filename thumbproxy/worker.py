@@ -15,10 +15,14 @@ from functools import partial
 from typing import Any
 
 from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.util import unquote_to_wsgi_str
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from thumbproxy.clients import Connection, allowed_files
+from thumbproxy.bodies import PATIENCE, Body, Room
+from thumbproxy.clients import Connection, allowed_files, last_words, settle_lists
+from thumbproxy.forwarding import TRUSTED
 from thumbproxy.metrics_files import reserve
+from thumbproxy.responses import refusal
 from thumbproxy.streams import Wait
 
 # Bytes that a client may still send after its last reply.
@@ -42,15 +46,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """Serves plain HTTP/1.1; with TLS or HTTP/2 of its own it is gunicorn's worker.
 
     Connections come here, to the main thread, whenever they wait for a client; a thread has one
-    from the end of a request's head until its reply is made.
+    while it reads the head of a request, and from the end of its body until its reply is made.
 
     Seconds that a client has, until it is hung up on:
     head     for a request's head, from its first byte, or from the connection
+    body     for each 4 KiB of a request's body, or its end
     reply    to take something of a reply that waits for it
     parting  to hang up after its last reply
     """
 
     head_seconds = 10.0
+    body_seconds = PATIENCE
     reply_seconds = 30.0
     parting_seconds = 2.0
     wsgi: Callable[..., Iterable[bytes]]
@@ -60,8 +66,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._plain = not self.cfg.is_ssl and self.cfg.http_protocols == ["h1"]
         self._wait = Wait(max(1, self.cfg.threads // 2))
-        # Connections whose reply is being sent, or that are being closed.
-        self._leaving: set[Connection] = set()
+        self._wait.hurried = lambda: not self.alive
+        self._room = Room()
+        self._ignores_body: Callable[[str], bool] = lambda _: False
+        # Connections whose request is being gathered or reply sent, or that are being closed.
+        self._engaged: set[Connection] = set()
         self._swept = 0.0
         self._current = threading.local()
 
@@ -125,7 +134,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             # A thread has it. Most clients say nothing until they have its reply, so it was
             # watched on, which costs less than to take it out and to put it back. If the thread
             # was done a moment ago, it is watched for something else.
-            if conn not in self._leaving:
+            if conn not in self._engaged:
                 self._unwatch(conn)
             return
         alive = conn.read()
@@ -141,23 +150,57 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             self._close(conn)
 
+    @property
+    def _body_patience(self) -> float:
+        return self.body_seconds if self.alive else min(self.body_seconds, STOP_KEEPALIVE_LINGER)
+
+    def _gather(self, body: Body, conn: Connection) -> None:
+        """A body goes to no thread before it is whole: however slowly it comes, it keeps nobody
+        else waiting."""
+        try:
+            alive = conn.gather(body)
+        except OSError:
+            self._close(conn)
+            return
+        if body.malformed or not (alive or body.ready):
+            self._refuse(conn, 400, "The body of this request is malformed or cut off.")
+        elif body.ready:
+            self._disengage(conn)
+            self.enqueue_req(conn)
+        elif body.in_pace():
+            conn.timeout = time.monotonic() + self._body_patience
+
+    def _refuse(self, conn: Connection, status: int, reason: str) -> None:
+        """For a client that still listens; there is no next request on this connection."""
+        self._disengage(conn)
+        conn.forget_body()
+        conn.stays = False
+        try:
+            conn.out.sendall(last_words(refusal(status, reason)))
+        except OSError:
+            self._close(conn)
+            return
+        self._deliver(conn)
+
     # -- threads answer them -----------------------------------------------------------------
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
         app = self.wsgi
+        self._ignores_body = getattr(app, "ignores_body", self._ignores_body)
 
         def patient(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             if self._plain:  # it is a method of gunicorn's reply
                 out = start_response.__self__.sock = self._current.conn.out
                 out.begin()
+                environ[TRUSTED] = self._current.conn.parser.mesg._peer_is_trusted_proxy
             return app(environ, start_response)
 
         self.wsgi = patient
 
     def handle(self, conn: Any) -> Any:
         if self._plain:
-            if conn.too_long:
+            if conn.body is None and conn.too_long:
                 self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders("too long"))
                 return False
             conn.init()
@@ -168,11 +211,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return stays
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        if self._plain and req._expected_100_continue:
+        settle_lists(req)
+        if not self._plain:
+            return super().handle_request(req, conn)
+        if req._expected_100_continue:
             # gunicorn would wait for ever for a client that reads nothing.
             req._expected_100_continue = False
             conn.out.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._reads_body(req, conn) and conn.await_body(req, self._room):
+            return False
         return super().handle_request(req, conn)
+
+    def _reads_body(self, req: Any, conn: Connection) -> bool:
+        """Whether what answers a request will want its body, and nothing of it is gathered yet."""
+        return conn.body is None and not self._ignores_body(unquote_to_wsgi_str(req.path))
 
     # -- replies go --------------------------------------------------------------------------
 
@@ -181,22 +233,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not self._plain:
             super().finish_request(conn, fs)
             return
+        body = conn.awaited_body
+        if body is not None and body.malformed:
+            self._refuse(conn, 400, "The body of this request is malformed.")
+            return
+        if body is not None:
+            step = partial(self._gather, body)
+            self._engage(conn, selectors.EVENT_READ, step, self._body_patience)
+            return
+        conn.forget_body()
         conn.stays = not fs.cancelled() and fs.exception() is None and bool(fs.result())
+        self._deliver(conn)
+
+    def _deliver(self, conn: Connection) -> None:
+        """Send what is left of a reply, and go on to what follows it."""
         try:
             if conn.out:
-                self._leave(conn, selectors.EVENT_WRITE, self._push, self.reply_seconds)
+                self._engage(conn, selectors.EVENT_WRITE, self._push, self.reply_seconds)
             else:
                 self._sent(conn)
         except (OSError, ValueError):  # the latter if gunicorn has closed it
             self._close(conn)
 
-    def _leave(self, conn: Connection, event: int, step: _Step, seconds: float) -> None:
+    def _engage(self, conn: Connection, event: int, step: _Step, seconds: float) -> None:
         """Have a step taken whenever the client lets us, for so long."""
         self._unwatch(conn)
         conn.timeout = time.monotonic() + seconds
         conn.watched = True
-        self._leaving.add(conn)
+        self._engaged.add(conn)
         self.poller.register(conn.sock, event, lambda _: step(conn))
+
+    def _disengage(self, conn: Connection) -> None:
+        self._engaged.discard(conn)
+        self._unwatch(conn)
 
     def _push(self, conn: Connection) -> None:
         try:
@@ -207,8 +276,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             self._close(conn)
             return
-        self._leaving.discard(conn)
-        self._unwatch(conn)
+        self._disengage(conn)
         self._sent(conn)
 
     def _sent(self, conn: Connection) -> None:
@@ -233,7 +301,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             self._close(conn)
             return
-        self._leave(conn, selectors.EVENT_READ, self._drain, self.parting_seconds)
+        self._engage(conn, selectors.EVENT_READ, self._drain, self.parting_seconds)
 
     def _drain(self, conn: Connection) -> None:
         conn.head.clear()
@@ -244,8 +312,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _close(self, conn: Connection) -> None:
         self.nr_conns -= 1
-        self._leaving.discard(conn)
-        self._unwatch(conn)
+        self._disengage(conn)
         conn.forget()
 
     # -- time passes -------------------------------------------------------------------------
@@ -257,8 +324,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if now - self._swept < 1:
             return
         self._swept = now
-        for conn in [conn for conn in self._leaving if conn.timeout < now]:
-            self._close(conn)
+        for conn in [conn for conn in self._engaged if conn.timeout < now]:
+            if conn.awaited_body:
+                self._refuse(conn, 408, "The body of this request did not come in time.")
+            else:
+                self._close(conn)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """When we stop, accept all whom the kernel has let in, and let in no more.
@@ -279,5 +349,5 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
-        for conn in self.pending_conns:
+        for conn in (*self.pending_conns, *(conn for conn in self._engaged if conn.awaited_body)):
             conn.timeout = min(conn.timeout, deadline)

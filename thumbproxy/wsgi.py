@@ -70,6 +70,10 @@ class Middleware:
             return self._app(environ, start_response)
         return response(environ, start_response)
 
+    def ignores_body(self, path: str) -> bool:
+        """Whether a request for a path (PATH_INFO) is answered without its body."""
+        return path.startswith(self._urls.prefix)
+
     def respond(self, environ: Environ) -> Response | None:
         """The reply to a thumbnail URL; None when the path is not below our prefix."""
         path = environ.get("PATH_INFO", "")

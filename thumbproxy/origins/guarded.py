@@ -11,7 +11,8 @@ from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from thumbproxy.connections import FinalResponse, Kept
+from thumbproxy.connections import Kept
+from thumbproxy.framing import FinalResponse
 from thumbproxy.limits import Deadline
 from thumbproxy.origins.guard import Guard
 
