@@ -37,6 +37,7 @@ LAYERS = """
     bodies  logs  metrics_files
     streams
     clients
+    sending
     worker
     server
     cli

@@ -16,24 +16,22 @@ from typing import Any
 
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.util import unquote_to_wsgi_str
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from thumbproxy.bodies import PATIENCE, Body, Room
 from thumbproxy.clients import Connection, allowed_files, last_words, settle_lists
 from thumbproxy.forwarding import TRUSTED
 from thumbproxy.metrics_files import reserve
 from thumbproxy.responses import refusal
+from thumbproxy.sending import SendingWorker
 from thumbproxy.streams import Wait
 
-# Bytes that a client may still send after its last reply.
-_PARTING_BYTES = 64 * 1024
 # What `accept` fails with while there are too many files or too little memory.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Open files that a client takes, its connection and the file that it is sent; and what is left for
 # caches, origins and renders.
 _FILES_OF_A_CLIENT = 2
 _OTHER_FILES = 128
-_Step = Callable[[Connection], None]
 
 
 def call_process(name: str) -> None:
@@ -42,7 +40,7 @@ def call_process(name: str) -> None:
         comm.write(name)
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(SendingWorker):
     """Serves plain HTTP/1.1; with TLS or HTTP/2 of its own it is gunicorn's worker.
 
     Connections come here, to the main thread, whenever they wait for a client; a thread has one
@@ -51,14 +49,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     Seconds that a client has, until it is hung up on:
     head     for a request's head, from its first byte, or from the connection
     body     for each 4 KiB of a request's body, or its end
-    reply    to take something of a reply that waits for it
-    parting  to hang up after its last reply
     """
 
     head_seconds = 10.0
     body_seconds = PATIENCE
-    reply_seconds = 30.0
-    parting_seconds = 2.0
     wsgi: Callable[..., Iterable[bytes]]
     worker_connections: int
 
@@ -69,8 +63,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._wait.hurried = lambda: not self.alive
         self._room = Room()
         self._ignores_body: Callable[[str], bool] = lambda _: False
-        # Connections whose request is being gathered or reply sent, or that are being closed.
-        self._engaged: set[Connection] = set()
         self._swept = 0.0
         self._current = threading.local()
 
@@ -123,11 +115,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not conn.watched:
             conn.watched = True
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
-
-    def _unwatch(self, conn: Connection) -> None:
-        if conn.watched:
-            conn.watched = False
-            self.poller.unregister(conn.sock)
 
     def _read(self, conn: Connection, _: socket.socket) -> None:
         if conn.queue is None:
@@ -190,10 +177,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._ignores_body = getattr(app, "ignores_body", self._ignores_body)
 
         def patient(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            if self._plain:  # it is a method of gunicorn's reply
-                out = start_response.__self__.sock = self._current.conn.out
-                out.begin()
-                environ[TRUSTED] = self._current.conn.parser.mesg._peer_is_trusted_proxy
+            reply = start_response.__self__  # it is a method of gunicorn's
+            environ[TRUSTED] = reply.req._peer_is_trusted_proxy
+            if self._plain:
+                reply.sock = self._current.conn.out
+                reply.sock.begin()
             return app(environ, start_response)
 
         self.wsgi = patient
@@ -226,8 +214,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Whether what answers a request will want its body, and nothing of it is gathered yet."""
         return conn.body is None and not self._ignores_body(unquote_to_wsgi_str(req.path))
 
-    # -- replies go --------------------------------------------------------------------------
-
     def finish_request(self, conn: Any, fs: Any) -> None:
         """gunicorn's hook, in the main thread: a thread is done with a connection."""
         if not self._plain:
@@ -245,44 +231,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.stays = not fs.cancelled() and fs.exception() is None and bool(fs.result())
         self._deliver(conn)
 
-    def _deliver(self, conn: Connection) -> None:
-        """Send what is left of a reply, and go on to what follows it."""
-        try:
-            if conn.out:
-                self._engage(conn, selectors.EVENT_WRITE, self._push, self.reply_seconds)
-            else:
-                self._sent(conn)
-        except (OSError, ValueError):  # the latter if gunicorn has closed it
-            self._close(conn)
-
-    def _engage(self, conn: Connection, event: int, step: _Step, seconds: float) -> None:
-        """Have a step taken whenever the client lets us, for so long."""
-        self._unwatch(conn)
-        conn.timeout = time.monotonic() + seconds
-        conn.watched = True
-        self._engaged.add(conn)
-        self.poller.register(conn.sock, event, lambda _: step(conn))
-
-    def _disengage(self, conn: Connection) -> None:
-        self._engaged.discard(conn)
-        self._unwatch(conn)
-
-    def _push(self, conn: Connection) -> None:
-        try:
-            if conn.out.push():
-                conn.timeout = time.monotonic() + self.reply_seconds
-            if conn.out:
-                return
-        except OSError:
-            self._close(conn)
-            return
-        self._disengage(conn)
-        self._sent(conn)
-
-    def _sent(self, conn: Connection) -> None:
-        if not conn.stays:
-            self._part(conn)
-            return
+    def _go_on(self, conn: Connection) -> None:
         conn.take_back()
         if conn.ready:
             self.enqueue_req(conn)
@@ -291,29 +240,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             seconds = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
             self._await(conn, self.keepalived_conns, seconds)
-
-    def _part(self, conn: Connection) -> None:
-        """Say that nothing follows, and wait for the client to hang up: if something of it came to
-        a closed socket, the kernel would take back what it has not yet received (RFC 9112 9.6)."""
-        conn.allowance = _PARTING_BYTES
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close(conn)
-            return
-        self._engage(conn, selectors.EVENT_READ, self._drain, self.parting_seconds)
-
-    def _drain(self, conn: Connection) -> None:
-        conn.head.clear()
-        alive = conn.read()
-        conn.allowance -= len(conn.head)
-        if not alive or conn.allowance < 0:
-            self._close(conn)
-
-    def _close(self, conn: Connection) -> None:
-        self.nr_conns -= 1
-        self._disengage(conn)
-        conn.forget()
 
     # -- time passes -------------------------------------------------------------------------
 
