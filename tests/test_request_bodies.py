@@ -152,6 +152,22 @@ def test_who_says_no_more_inside_a_body_is_told_so_and_nobody_else_hears_of_it(
     assert site.heard() == []
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "\r\n",
+        "Content-Length: 2\r\n\r\nab",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    ],
+)
+def test_who_says_no_more_behind_a_body_gets_a_reply(
+    site: Site, stack: ExitStack, rest: str
+) -> None:
+    connection = site.connect(stack, "PUT /other HTTP/1.1\r\nHost: here\r\n" + rest)
+    connection.shutdown(socket.SHUT_WR)
+    assert everything(connection).endswith(b"\r\n\r\nhere")
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_a_crowd_that_goes_away_inside_bodies_leaves_everything_to_others(
     site: Site, reset: bool

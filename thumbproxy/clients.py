@@ -79,17 +79,10 @@ class Connection(TConn):  # type: ignore[misc]
             self.parser.unreader.unread(bytes(self.head))
             self.head.clear()
 
-    def await_body(self, request: Any, room: Room) -> bool:
-        """In the thread: whether the body of a request is still to be gathered. What of it came
+    def await_body(self, end: Length | Chunks, room: Room) -> bool:
+        """In the thread: whether the body of the request is still to be gathered. What of it came
         with the head is taken, and what follows it is the next head."""
-        reader = request.body.reader
-        if isinstance(reader, ChunkedReader):
-            self.body = Body(Chunks(), room)
-        elif isinstance(reader, LengthReader) and reader.length:
-            self.body = Body(Length(reader.length), room)
-        else:
-            return False
-        self._incoming.body = self.body
+        self.body = self._incoming.body = Body(end, room)
         self.head += self.body.add(self.parser.unreader.take_buffered())
         self.parser.again = not self.body.ready
         return not self.body.ready
@@ -151,6 +144,14 @@ class Connection(TConn):  # type: ignore[misc]
         self.out.drop()
         self.forget_body()
         self.close()
+
+
+def end_of_body(request: Any) -> Length | Chunks | None:
+    """What finds the end of the body of a request that gunicorn has parsed; None without one."""
+    reader = request.body.reader
+    if isinstance(reader, ChunkedReader):
+        return Chunks()
+    return Length(reader.length) if isinstance(reader, LengthReader) and reader.length else None
 
 
 def settle_lists(request: Any) -> None:

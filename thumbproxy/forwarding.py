@@ -57,7 +57,8 @@ def malformed(environ: WSGIEnvironment) -> Response | None:
     """
     host = environ.get("HTTP_HOST")
     if host is None:
-        if environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+        protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.0")
+        if protocol.startswith("HTTP/1.") and protocol != "HTTP/1.0":
             return refusal(400, "An HTTP/1.1 request must have a Host header.")
     elif not _is_host(host):
         return refusal(400, "The Host header of this request is malformed.")

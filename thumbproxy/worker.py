@@ -19,7 +19,7 @@ from gunicorn.util import unquote_to_wsgi_str
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from thumbproxy.bodies import PATIENCE, Body, Room
-from thumbproxy.clients import Connection, allowed_files, last_words, settle_lists
+from thumbproxy.clients import Connection, allowed_files, end_of_body, last_words, settle_lists
 from thumbproxy.forwarding import TRUSTED
 from thumbproxy.metrics_files import reserve
 from thumbproxy.responses import refusal
@@ -206,13 +206,16 @@ class Worker(SendingWorker):
             # gunicorn would wait for ever for a client that reads nothing.
             req._expected_100_continue = False
             conn.out.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._reads_body(req, conn) and conn.await_body(req, self._room):
-            return False
+        if conn.body is None and self._awaits_body(req, conn):
+            return False  # it comes here once more
         return super().handle_request(req, conn)
 
-    def _reads_body(self, req: Any, conn: Connection) -> bool:
-        """Whether what answers a request will want its body, and nothing of it is gathered yet."""
-        return conn.body is None and not self._ignores_body(unquote_to_wsgi_str(req.path))
+    def _awaits_body(self, req: Any, conn: Connection) -> bool:
+        """Whether something of the body of a request is wanted, and not there."""
+        end = end_of_body(req)
+        if end is None or self._ignores_body(unquote_to_wsgi_str(req.path)):
+            return False
+        return conn.await_body(end, self._room)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """gunicorn's hook, in the main thread: a thread is done with a connection."""
