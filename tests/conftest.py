@@ -8,9 +8,13 @@ import pytest
 import servers
 from hypothesis import settings
 
+from thumbproxy import lock_order
+
 # Machines that run tests are noisy: an example may take its time.
 settings.register_profile("thumbproxy", deadline=None)
 settings.load_profile("thumbproxy")
+# Whoever waits against the order of locks fails, even where nobody is in the way.
+lock_order.check()
 
 
 @pytest.fixture(scope="session")

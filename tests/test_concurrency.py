@@ -23,6 +23,7 @@ from thumbproxy.errors import (
     TooSlow,
 )
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -73,14 +74,14 @@ def fly(flights: Flights, work: Held, followers: int = 5) -> list[Any]:
 
 def test_equal_work_is_done_once() -> None:
     work = Held()
-    results = fly(Flights(), work)
+    results = fly(Flights(Rank.REQUEST), work)
     assert results == [("result", False)] + [("result", True)] * 5
     assert work.calls == 1
 
 
 def test_followers_get_the_leaders_failure_as_their_own_exception() -> None:
     error = SourceNotFound("gone", log="why")
-    results = fly(Flights(), Held(error))
+    results = fly(Flights(Rank.REQUEST), Held(error))
     assert results[0] is error
     assert len({id(result) for result in results}) == len(results)
     assert all(isinstance(result, SourceNotFound) for result in results)
@@ -89,26 +90,26 @@ def test_followers_get_the_leaders_failure_as_their_own_exception() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), SystemExit(1), KeyboardInterrupt()])
 def test_followers_are_not_left_waiting_whatever_ends_the_leader(error: BaseException) -> None:
-    results = fly(Flights(), Held(error))
+    results = fly(Flights(Rank.REQUEST), Held(error))
     assert results[0] is error
     assert all(isinstance(result, EngineFailed) for result in results[1:])
 
 
 def test_what_has_landed_is_done_anew() -> None:
-    flights = Flights()
+    flights = Flights(Rank.REQUEST)
     assert flights.do("key", lambda _: "first", Deadline(1)) == ("first", False)
     assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_what_has_failed_is_done_anew() -> None:
-    flights = Flights()
+    flights = Flights(Rank.REQUEST)
     with pytest.raises(RuntimeError):
         flights.do("key", Held(RuntimeError()).at_once, Deadline(1))
     assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_different_keys_do_not_wait_for_each_other() -> None:
-    flights, work = Flights(), Held()
+    flights, work = Flights(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(flights.do, "one", work, Deadline(10))
         assert work.started.wait(10)
@@ -118,7 +119,7 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
 
 
 def test_a_follower_waits_until_its_deadline_only() -> None:
-    flights, work = Flights(), Held()
+    flights, work = Flights(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(flights.do, "key", work, Deadline(10))
         assert work.started.wait(10)
@@ -132,7 +133,7 @@ def test_a_follower_waits_until_its_deadline_only() -> None:
 def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
     error: Exception,
 ) -> None:
-    flights, first, second = Flights(), Held(error), Held("done")
+    flights, first, second = Flights(Rank.REQUEST), Held(error), Held("done")
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(flights.do, "key", first, Deadline(10))
         assert first.started.wait(10)
@@ -146,13 +147,13 @@ def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
 
 
 def test_a_render_that_took_too_long_is_not_done_again_for_the_followers() -> None:
-    results = fly(Flights(), work := Held(RenderTooSlow()))
+    results = fly(Flights(Rank.REQUEST), work := Held(RenderTooSlow()))
     assert all(isinstance(result, RenderTooSlow) for result in results)
     assert work.calls == 1
 
 
 def test_work_is_wanted_while_any_of_those_who_wait_is_there() -> None:
-    flights, told = Flights(), Held()
+    flights, told = Flights(Rank.REQUEST), Held()
     there = {"leader": True, "follower": True}
     wanted: list[Callable[[], bool]] = []
 
@@ -173,7 +174,7 @@ def test_work_is_wanted_while_any_of_those_who_wait_is_there() -> None:
 
 
 def test_a_follower_whose_client_has_gone_waits_no_longer() -> None:
-    flights, work = Flights(), Held()
+    flights, work = Flights(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(flights.do, "key", work, Deadline(10))
         assert work.started.wait(10)
@@ -235,13 +236,13 @@ class Leases:
 
 def test_behind_one_that_is_stopped_one_goes_on_at_a_time() -> None:
     leases = Leases("key")
-    with in_turn([leases], "key", Deadline(1)) as turn:
+    with in_turn([leases], Rank.QUESTION, "key", Deadline(1)) as turn:
         assert turn.hold is Hold.AT_ONCE
         assert leases.held == {"key again"}
     assert leases.asked == ["key", "key again"]
-    with in_turn([leases], "free", Deadline(1)):
+    with in_turn([leases], Rank.QUESTION, "free", Deadline(1)):
         assert leases.held == {"free"}
-    with in_turn([Leases("key", "key again")], "key", Deadline(1)) as turn:
+    with in_turn([Leases("key", "key again")], Rank.QUESTION, "key", Deadline(1)) as turn:
         assert turn == (Hold.NOT, "host"), "and in the end it is done all the same"
 
 

@@ -218,10 +218,30 @@ def test_a_tree_that_is_made_again_is_nobody_elses(disk: DiskCache, root: Path, 
     assert (root / tree).stat().st_mode & 0o777 == 0o700
 
 
+@contextmanager
+def held_by_another(disk: DiskCache) -> Iterator[None]:
+    """The lock of the source, by a thread that goes on holding it."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with disk._locked(SOURCE):
+            held.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
+
+
 def test_after_a_lock_was_waited_for_in_vain_others_are_waited_for_less(disk: DiskCache) -> None:
     """Else a request that needs several would end long after its deadline."""
     stands = disk.set_record(SOURCE, record())
-    with disk._locked(SOURCE):
+    with held_by_another(disk):
         began = time.monotonic()
         for width in range(1, 11):
             assert not disk.set(request(width), stands, rendition(), public=True)
@@ -343,7 +363,10 @@ def test_for_want_of_inodes_nobody_is_told_that_there_is_no_space(
         with suppress(OSError):
             for number in range(100):
                 (at / f"filler-{number}").touch()
-        assert disk_probe(str(at))._look() == ("degraded", "there are no inodes left")
+        probe = disk_probe(str(at))
+        probe.ask()
+        found = probe.finding(time.monotonic() + 20)
+        assert found == ("degraded", "there are no inodes left")
         disk.set_original(record(), b"bytes")
         (line,) = caplog.messages
         assert "No inodes left on device" in line
@@ -371,7 +394,7 @@ def test_a_holder_that_is_stopped_blocks_nobody_for_ever(
 ) -> None:
     monkeypatch.setattr("thumbproxy.caches.locks.Patience._MOST", 0.05)
     stands = disk.set_record(SOURCE, record())
-    with disk._locked(SOURCE):
+    with held_by_another(disk):
         assert not disk.set(request(1), stands, rendition(), public=True)
     assert disk.set(request(1), stands, rendition(), public=True)
 

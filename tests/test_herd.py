@@ -24,6 +24,7 @@ from thumbproxy import Thumbnails
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.concurrency import Hold, in_turn
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank
 
 THUMBS = Thumbnails([servers.KEY])
 TOKEN = "a-token-that-only-the-tests-use"
@@ -409,7 +410,7 @@ def test_of_those_who_wait_for_one_that_is_stopped_one_goes_on(tmp_path: Path) -
     made: list[Hold] = []
 
     def work() -> None:
-        with in_turn([disk], "work", Deadline(1)) as turn:
+        with in_turn([disk], Rank.QUESTION, "work", Deadline(1)) as turn:
             if not made:
                 threading.Event().wait(0.05)  # the work takes its time
                 made.append(turn.hold)

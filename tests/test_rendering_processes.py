@@ -84,17 +84,16 @@ def run(processes: Processes, source: str, seconds: float = 5, *, within: float 
 
 def pids(processes: Processes) -> set[int]:
     """Of all that it has, the fork server among them."""
-    found: set[int] = set()
-    for crew in processes._crews:
-        server = crew.starter._process
-        if server is not None:
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
-            found |= {server.pid, *map(int, children.split())}
-    return found
+    crew = processes._crew.value.crew
+    server = crew and crew.starter._process
+    if server is None:
+        return set()
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+    return {server.pid, *map(int, children.split())}
 
 
 def server_of(processes: Processes) -> int:
-    server = processes._crews[0].starter._process
+    server = processes._crew.value.made().starter._process
     assert server is not None
     return server.pid
 
@@ -305,14 +304,14 @@ def test_an_idle_process_that_was_killed_is_not_missed() -> None:
         began = time.monotonic()
         assert int(run(processes, "pid")) != killed
         assert time.monotonic() - began < SOON
-        assert not processes._crews[0]._busy, "it takes nobody's place"
+        assert not processes._crew.value.made()._busy, "it takes nobody's place"
 
 
 def test_a_picture_whose_process_was_killed_is_made_by_another() -> None:
     with runner(1) as processes, ThreadPoolExecutor() as pool:
         busy = int(run(processes, "pid"))
         made = pool.submit(run, processes, "sleep 400")
-        wait_until(lambda: processes._crews[0]._busy)
+        wait_until(lambda: processes._crew.value.made()._busy)
         os.kill(busy, signal.SIGKILL)
         assert made.result() == "None"
 
@@ -322,7 +321,7 @@ def test_a_picture_outlives_its_fork_server() -> None:
         processes.start()
         wait_until(lambda: full(processes))
         made = pool.submit(run, processes, "sleep 400")
-        wait_until(lambda: processes._crews[0]._busy)
+        wait_until(lambda: processes._crew.value.made()._busy)
         old = server_of(processes)
         os.kill(old, signal.SIGKILL)
         assert made.result() == "None"
@@ -394,7 +393,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_anothers() ->
     task = Task(b"pid", ((Options(width=10), Format.JPEG),))
     with runner(1) as processes:
         run(processes, "pid")
-        starter, server = processes._crews[0].starter, server_of(processes)
+        starter, server = processes._crew.value.made().starter, server_of(processes)
         freeze(server)
         with pytest.raises(Overloaded):
             starter.fork(Deadline(0.2))
@@ -462,7 +461,7 @@ def test_signals_to_the_whole_group_do_not_stop_renders(
     with ThreadPoolExecutor() as pool:
         pid = int(run(shared, "pid"))
         made = pool.submit(run, shared, "sleep 100")
-        wait_until(lambda: shared._crews[0]._busy)
+        wait_until(lambda: shared._crew.value.made()._busy)
         for each in pids(shared):
             os.kill(each, name)
         assert made.result() == "None"
@@ -506,8 +505,8 @@ if other == 0:
     time.sleep(30)
     os._exit(0)
 threading.Thread(target=run, args=(b"spin",), daemon=True).start()
-while not processes._crews[0]._busy: pass
-print(other, processes._crews[0].starter._process.pid, first, flush=True)
+while not processes._crew.value.made()._busy: pass
+print(other, processes._crew.value.made().starter._process.pid, first, flush=True)
 sys.stdin.read()
 """
     with asker(program) as process:
@@ -539,7 +538,7 @@ assert run(b"pid") == theirs
 
 
 def test_who_ends_without_closing_leaves_nothing_and_gets_no_warnings() -> None:
-    program = "print(run(b'pid'), processes._crews[0].starter._process.pid)"
+    program = "print(run(b'pid'), processes._crew.value.made().starter._process.pid)"
     with asker(program) as process:
         assert process.stdout
         left = list(map(int, process.stdout.readline().split()))

@@ -110,7 +110,7 @@ def test_what_brought_a_decoder_down_is_left_alone_for_a_while_in_any_size(
             one(made, width=width)
     assert runner.tasks == 1
     with pytest.raises(failure):
-        made.several("1", INFO, lambda: b"", [SMALL, SMALL], deadline=Deadline(1))
+        made.several("1", INFO, b"", [SMALL, SMALL], deadline=Deadline(1))
     runner.failure = None
     assert one(made, "another").body == b"bytes"
     threading.Event().wait(0.2)
@@ -197,7 +197,7 @@ def test_threads_make_pictures() -> None:
     info = ENGINE.inspect(source)
     picture = made.one("1", info, lambda: source, SMALL, deadline=Deadline(5))
     assert (picture.width, picture.height, picture.format) == (10, 8, Format.PNG)
-    both = made.several("1", info, lambda: source, [SMALL, SMALL], deadline=Deadline(5))
+    both = made.several("1", info, source, [SMALL, SMALL], deadline=Deadline(5))
     assert Counter(some.body for some in both) == {picture.body: 2}
 
 

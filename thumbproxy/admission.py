@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from thumbproxy.errors import ClientGone, Overloaded
+from thumbproxy.forking import PerProcess
 from thumbproxy.limits import Deadline
 
 # Whether anybody still waits for what is being done.
@@ -59,23 +60,23 @@ class Gate:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._places = threading.BoundedSemaphore(size)
+        self._places = PerProcess(lambda: threading.BoundedSemaphore(size))
 
     @contextmanager
     def passed(self) -> Iterator[None]:
         """Raises Overloaded when there is no place."""
-        self.enter()
+        leave = self.enter()
         try:
             yield
         finally:
-            self.leave()
+            leave()
 
-    def enter(self) -> None:
-        if not self._places.acquire(blocking=False):
+    def enter(self) -> Callable[[], None]:
+        """Take a place; what gives it back. Raises Overloaded when there is none."""
+        places = self._places.value
+        if not places.acquire(blocking=False):
             raise Overloaded(log=f"{self.size} wait already (`misses`)")
-
-    def leave(self) -> None:
-        self._places.release()
+        return places.release
 
 
 class _Ticket:

@@ -13,6 +13,8 @@ import threading
 from io import FileIO
 from typing import Any
 
+from thumbproxy.forking import PerProcess
+
 log = logging.getLogger(__name__)
 
 # Seconds in which a client has to send so many bytes of a body, or its end.
@@ -31,13 +33,13 @@ class Room:
     """How many bytes of bodies lie in the files of this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._used = 0
         self._failing = False
 
     def take(self, size: int) -> None:
         """So many bytes more, or less."""
-        with self._lock:
+        with self._lock.value:
             self._used += size
         if size > 0:
             self._failing = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from thumbproxy.admission import LOOK, Wanted, always
 from thumbproxy.errors import ClientGone, EngineFailed, Overloaded, ThumbproxyError, TooSlow
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -39,12 +39,13 @@ class Flights:
     """Coalesces equal work among the threads of a process.
 
     The first thread that asks for a key leads: it does the work. Those that ask while it is under
-    way follow: they get its result, or a fresh exception like its own. Work may
-    itself wait for another key if work for that one never waits for its kind: that for a request
-    waits for its source and its variant.
+    way follow: they get its result, or a fresh exception like its own.
+
+    rank  of the work, which may itself wait for what comes later in the order of locks
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Rank) -> None:
+        self._rank = rank
         self._lock = threading.Lock()
         self._under_way: dict[Hashable, _Flight] = {}
 
@@ -62,20 +63,26 @@ class Flights:
         Raises what `work` raises, but not that another was out of time, or that another's client
         has gone: then we do it. TooSlow and ClientGone for a follower of whom it is true.
         """
-        while True:
-            with self._lock:
-                flight = self._under_way.get(key)
-                leads = flight is None
-                if flight is None:
-                    flight = self._under_way[key] = _Flight()
-                flight.wanted_by.append(wanted)
-            if leads:
-                return self._lead(key, work, flight), False
-            error = _follow(flight, deadline, wanted)
-            if error is None:
-                return flight.outcome.result(), True
-            if type(error) not in _ITS_OWN:
-                raise _fresh(error)
+        with in_order(self._rank):
+            while True:
+                flight, leads = self._boarded(key, wanted)
+                if leads:
+                    return self._lead(key, work, flight), False
+                error = _follow(flight, deadline, wanted)
+                if error is None:
+                    return flight.outcome.result(), True
+                if type(error) not in _ITS_OWN:
+                    raise _fresh(error)
+
+    def _boarded(self, key: Hashable, wanted: Wanted) -> tuple[_Flight, bool]:
+        """The work under way for a key, and whether it is ours to do."""
+        with self._lock:
+            flight = self._under_way.get(key)
+            leads = flight is None
+            if flight is None:
+                flight = self._under_way[key] = _Flight()
+            flight.wanted_by.append(wanted)
+        return flight, leads
 
     def _lead(self, key: Hashable, work: Callable[[Wanted], T], flight: _Flight) -> T:
         try:
@@ -158,18 +165,20 @@ def held(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn
 
 
 @contextmanager
-def in_turn(leases: Sequence[Lease], key: str, deadline: Deadline) -> Iterator[Turn]:
+def in_turn(leases: Sequence[Lease], rank: Rank, key: str, deadline: Deadline) -> Iterator[Turn]:
     """Hold `key` with all leases, when it is one's turn.
 
+    rank  what it is the lease of
     Whoever holds it may be stopped. After half of the time that is left, one of those who wait does
     the work in its place, and the others wait for that one, for half of the rest.
     """
-    for name in (key, f"{key} again"):
-        with held(leases, name, deadline.within(deadline.remaining / 2)) as turn:
-            if turn.hold is not Hold.NOT:
-                yield turn
-                return
-    yield turn
+    with in_order(rank):
+        for name in (key, f"{key} again"):
+            with held(leases, name, deadline.within(deadline.remaining / 2)) as turn:
+                if turn.hold is not Hold.NOT:
+                    yield turn
+                    return
+        yield turn
 
 
 class Remembered:
@@ -199,20 +208,18 @@ class Background:
     """Does things that nobody waits for, a few at a time, each key once at a time."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
         self._lock = threading.Lock()
         self._under_way: set[Hashable] = set()
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="background")
 
     def do(self, key: Hashable, work: Callable[[], None]) -> bool:
         """Begin `work` soon, unless work for `key` is under way. Whether it will be done."""
         with self._lock:
-            pool = self._pool()
             if key in self._under_way or len(self._under_way) >= _LONGEST_BACKLOG:
                 return False
             self._under_way.add(key)
         try:
-            pool.submit(self._run, key, work)
+            self._threads.submit(self._run, key, work)
         except RuntimeError:  # the process is ending, or may have no more threads
             self._landed(key)
             return False
@@ -229,10 +236,3 @@ class Background:
     def _landed(self, key: Hashable) -> None:
         with self._lock:
             self._under_way.discard(key)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        pid = os.getpid()
-        if self._threads is None or self._threads[0] != pid:
-            self._threads = pid, ThreadPoolExecutor(self._size, thread_name_prefix="background")
-            self._under_way = set()
-        return self._threads[1]

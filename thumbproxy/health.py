@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from thumbproxy.forking import PerProcess
 from thumbproxy.forwarding import malformed
 from thumbproxy.ops import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.rendering.base import Workshop
@@ -45,6 +46,22 @@ class Probe:
 
     def __init__(self, name: str, look: Callable[[], Finding]) -> None:
         self.name = name
+        self._watch = PerProcess(lambda: _Watch(name, look))
+
+    def ask(self) -> None:
+        self._watch.value.ask()
+
+    def finding(self, until: float) -> Finding:
+        """What was found, if it is there by then (monotonic time). A part that is late already is
+        waited for no more: or whoever asks often enough would hold all threads."""
+        return self._watch.value.finding(until)
+
+
+class _Watch:
+    """A Probe of one process."""
+
+    def __init__(self, name: str, look: Callable[[], Finding]) -> None:
+        self._name = name
         self._look = look
         self._lock = threading.Lock()
         self._found = threading.Event()
@@ -60,13 +77,11 @@ class Probe:
             self._looking, self._began = True, time.monotonic()
             self._found.clear()
         try:
-            threading.Thread(target=self._find, name=f"probe {self.name}", daemon=True).start()
+            threading.Thread(target=self._find, name=f"probe {self._name}", daemon=True).start()
         except RuntimeError as error:  # no more threads
             self._tell(Finding("down", str(error)))
 
     def finding(self, until: float) -> Finding:
-        """What was found, if it is there by then (monotonic time). A part that is late already is
-        waited for no more: or whoever asks often enough would hold all threads."""
         until = min(until, self._began + _ANSWER)
         if not self._found.wait(max(0.0, until - time.monotonic())):
             return Finding("down", "no answer in time")

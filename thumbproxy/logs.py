@@ -12,9 +12,11 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
+
+from thumbproxy.forking import PerProcess
 
 # Lines that wait to be written; more are dropped.
 _MOST_WAITING = 10_000
@@ -102,29 +104,43 @@ class Writer(logging.Handler):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self._descriptor = descriptor
-        self._renew()
-        writer = weakref.ref(self)  # for the processes that we fork, which have no thread
-
-        def renew() -> None:
-            itself = writer()
-            if itself is not None:
-                itself._renew()
-
-        os.register_at_fork(after_in_child=renew)
-
-    def _renew(self) -> None:
-        self._waiting: deque[str] = deque()
-        self._dropped = 0
-        self._written = threading.Condition(threading.Lock())
-        self._busy = False
-        self._thread: threading.Thread | None = None
+        # What the parent has not written yet, it writes itself.
+        self._lines = PerProcess(lambda: _Lines(descriptor, self._of_dropped))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
         except Exception:  # a wrong call of ours must not fail what it tells of
             line = f"a line of {record.name} could not be written: {record.msg!r}"
+        self._lines.value.add(line)
+
+    def flush(self) -> None:
+        """Wait a moment until what was logged is written."""
+        self._lines.value.flush()
+
+    def _of_dropped(self, number: int) -> str:
+        text = f"{number} lines were dropped, because they were not read in time"
+        return self.format(
+            logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+        )
+
+
+class _Lines:
+    """Lines that wait to be written, and the thread that writes them.
+
+    of_dropped  the line that tells how many are missing
+    """
+
+    def __init__(self, descriptor: int, of_dropped: Callable[[int], str]) -> None:
+        self._descriptor = descriptor
+        self._of_dropped = of_dropped
+        self._waiting: deque[str] = deque()
+        self._dropped = 0
+        self._written = threading.Condition(threading.Lock())
+        self._busy = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, line: str) -> None:
         with self._written:
             if len(self._waiting) >= _MOST_WAITING:
                 self._dropped += 1
@@ -141,7 +157,6 @@ class Writer(logging.Handler):
                 self._written.notify_all()
 
     def flush(self) -> None:
-        """Wait a moment until what was logged is written."""
         until = time.monotonic() + _PATIENCE
         with self._written:
             while (self._waiting or self._busy) and time.monotonic() < until:
@@ -159,7 +174,7 @@ class Writer(logging.Handler):
                 dropped, self._dropped = self._dropped, 0
                 self._busy = True
             if dropped:
-                lines.append(self.format(_dropped_lines(dropped)))
+                lines.append(self._of_dropped(dropped))
             self._write(f"{line}\n".encode("utf-8", "backslashreplace") for line in lines)
 
     def _write(self, lines: Any) -> None:
@@ -173,8 +188,3 @@ class Writer(logging.Handler):
                     time.sleep(0.05)
                 except OSError:  # closed, or on a full disk: there is nobody to tell
                     return
-
-
-def _dropped_lines(number: int) -> logging.LogRecord:
-    text = f"{number} lines were dropped, because they were not read in time"
-    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)

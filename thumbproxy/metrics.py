@@ -20,6 +20,7 @@ from thumbproxy.errors import (
     SourceNotFound,
     ThumbproxyError,
 )
+from thumbproxy.forking import lock_across_forks
 from thumbproxy.media import Format
 
 Tier = Literal["memory", "disk", "memcached"]
@@ -157,7 +158,8 @@ class Prometheus(Metrics):
             "thumbproxy_requests_total", "Replies to thumbnail URLs.", ["result", "status"]
         )
         self._requests: dict[tuple[str, int], _Call] = {
-            (result, status): requests.labels(result, status).inc for result, status in _replies()
+            (result, status): _quietly(requests.labels(result, status).inc)
+            for result, status in _replies()
         }
         self._sent = _each(
             client.Counter("thumbproxy_sent_bytes_total", "Bytes of these replies.", ["result"]),
@@ -189,7 +191,7 @@ class Prometheus(Metrics):
         formats = {format: format.extension for format in Format}
         fetches = seconds("fetch", "Exchanges with origins.", "outcome")
         self._fetched = _each(fetches, get_args(Outcome))
-        self._queued = seconds("queue", "Waiting of renders for their turn.").observe
+        self._queued = _quietly(seconds("queue", "Waiting of renders for their turn.").observe)
         self._rendered = _each(
             seconds("render", "Decoding and resizing, by the format made.", "format"), formats
         )
@@ -214,20 +216,21 @@ class Prometheus(Metrics):
 
         tiers, scopes = get_args(Tier), get_args(ScopeKind)
         self._stored = _each(counter("stored", "Renditions kept.", "tier"), tiers)
-        self._evicted_files = counter("evicted_files", "Files removed to make room.").inc
-        self._evicted_bytes = counter("evicted_bytes", "Bytes removed to make room.").inc
+        self._evicted_files = _quietly(counter("evicted_files", "Files removed to make room.").inc)
+        self._evicted_bytes = _quietly(counter("evicted_bytes", "Bytes removed to make room.").inc)
         self._purges = _each(counter("purges", "Purges asked for.", "scope"), scopes)
         self._purged_files = _each(counter("purged_files", "Files purged.", "scope"), scopes)
         self._purged_bytes = _each(counter("purged_bytes", "Bytes purged.", "scope"), scopes)
         # Whoever measured last knows best, and goes on knowing it when that process has ended.
-        self._cache_bytes = gauge("cache_bytes", "Size of the disk cache.", "mostrecent").set
-        self._cache_files = gauge("cache_files", "Files of the disk cache.", "mostrecent").set
+        bytes = gauge("cache_bytes", "Size of the disk cache.", "mostrecent")
+        files = gauge("cache_files", "Files of the disk cache.", "mostrecent")
+        self._cache_bytes, self._cache_files = _quietly(bytes.set), _quietly(files.set)
         self._failures = _each(
             counter("tier_failures", "Operations that a tier of the cache failed.", "tier"), tiers
         )
         # Down, not up: a process that has not asked a tier yet says zero.
         down = gauge("tier_down", "1 if a process finds the tier failing.", "livemax", "tier")
-        self._down = {tier: down.labels(tier).set for tier in tiers}
+        self._down = {tier: _quietly(down.labels(tier).set) for tier in tiers}
 
     def request(self, result: Result, status: int, size: int, seconds: float) -> None:
         self._requests[result, status]()
@@ -288,12 +291,27 @@ def prometheus() -> Prometheus:
     return Prometheus()
 
 
+# For whatever uses prometheus-client, whose own locks cannot be made anew in a child.
+COUNTING = lock_across_forks()
+
+
+def _quietly(count: _Call) -> _Call:
+    """The same, but never while the process forks."""
+
+    def counted(*numbers: float) -> None:
+        with COUNTING:
+            count(*numbers)
+
+    return counted
+
+
 def _each(metric: Any, values: Any) -> dict[Any, _Call]:
     """What counts for each value of a metric's only label; of a mapping, the label's text."""
     labels = values if isinstance(values, Mapping) else {value: value for value in values}
     children = {value: metric.labels(label) for value, label in labels.items()}
     return {
-        value: getattr(child, "inc", None) or child.observe for value, child in children.items()
+        value: _quietly(getattr(child, "inc", None) or child.observe)
+        for value, child in children.items()
     }
 
 

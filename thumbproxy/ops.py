@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thumbproxy.metrics import COUNTING
 from thumbproxy.purge import PurgeResult, scope_of
 from thumbproxy.responses import Environ, Response
 
@@ -112,7 +113,8 @@ def _exposition(accept: str) -> tuple[bytes, str]:
     encode, content_type = choose_encoder(accept)
     directory = os.environ.get(SHARED_DIRECTORY)
     if not directory:
-        return encode(REGISTRY), content_type
+        with COUNTING:
+            return encode(REGISTRY), content_type
     registry = CollectorRegistry()
     registry.register(_Shared(directory))
     with settled(directory, fcntl.LOCK_SH):
@@ -145,4 +147,6 @@ def settled(directory: str, operation: int) -> Iterator[None]:
         fcntl.flock(descriptor, operation)
         yield
     finally:
+        # Closing alone would leave it to those who were forked meanwhile.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

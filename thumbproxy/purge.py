@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -18,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from thumbproxy.caches.base import Removed, Scope
 from thumbproxy.cdn.base import Cdn
 from thumbproxy.errors import PurgeFailed
+from thumbproxy.forking import PerProcess
 from thumbproxy.metrics import Metrics, ScopeKind
 from thumbproxy.tags import tag_of
 from thumbproxy.urls import AUTO, OUTPUTS
@@ -85,7 +85,8 @@ class Purger:
     cdns   told after all hosts, from which they would refill
     hooks  called last
 
-    `following` is True when nothing need be done for this process to learn of other hosts' purges.
+    `following` holds True when nothing need be done for this process to learn of what other hosts
+    purge.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Purger:
         self._cdns = tuple(cdns)
         self._hooks = tuple(hooks)
         self._metrics = metrics
-        self._starting = threading.Lock()
-        self.following = not host.follows
+        self._starting = PerProcess(threading.Lock)
+        self.following = PerProcess(lambda: not host.follows)
         _purgers.add(self)
 
     def purge(self, text: str) -> PurgeResult:
@@ -144,19 +145,20 @@ class Purger:
 
     def follow(self) -> None:
         """From now on, look what other hosts have purged, in a thread of this process."""
-        if not self._starting.acquire(blocking=False):
+        starting = self._starting.value
+        if not starting.acquire(blocking=False):
             return  # another thread does so
         try:
-            if not self.following:
+            if not self.following.value:
                 looker = threading.Thread(
                     target=_follow, args=(weakref.ref(self),), name="purges", daemon=True
                 )
                 looker.start()
-                self.following = True
+                self.following.value = True
         except RuntimeError as error:  # no more threads; the next request tries again
             log.warning("other hosts' purges are not followed: %s", error)
         finally:
-            self._starting.release()
+            starting.release()
 
     @property
     def period(self) -> float:
@@ -164,11 +166,6 @@ class Purger:
 
     def look(self) -> None:
         self._host.look()
-
-    def forked(self) -> None:
-        """Threads do not come along into a forked process, but a lock that one held does."""
-        self._starting = threading.Lock()
-        self.following = not self._host.follows
 
 
 def _told(name: str, tell: Callable[[], object]) -> Removed | PurgeFailed:
@@ -205,18 +202,10 @@ def _follow(reference: weakref.ref[Purger]) -> None:
 _purgers: weakref.WeakSet[Purger] = weakref.WeakSet()
 
 
-def _forked() -> None:
-    for purger in list(_purgers):
-        purger.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
 def follow_purges() -> None:
     """Have this process learn of other hosts' purges, before anyone asks it for a picture."""
     for purger in list(_purgers):
-        if not purger.following:
+        if not purger.following.value:
             purger.follow()
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from thumbproxy.admission import Slots, Wanted, always
 from thumbproxy.concurrency import Remembered
 from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError
+from thumbproxy.forking import PerProcess
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 from thumbproxy.media import Encoded, Format, ImageInfo
 from thumbproxy.metrics import Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop
 
 Variant = tuple[Options, Format]
+
+
+class NotAtHand(Exception):
+    """The bytes of a source are not to be had without waiting for somebody."""
 
 
 class Renders:
@@ -43,8 +50,8 @@ class Renders:
         self._seconds = seconds
         self._metrics = metrics
         self._failure_ttl = failure_ttl
-        self._slots = Slots(runner.size, pixels)
-        self._unmakeable = Remembered()
+        self._slots = PerProcess(lambda: Slots(runner.size, pixels))
+        self._unmakeable = PerProcess(Remembered)
 
     def one(
         self,
@@ -60,44 +67,49 @@ class Renders:
         """A picture of a source.
 
         version  of the source, the hash of its bytes
-        source   gives these, when it is its turn: what waits must not fill the memory
+        source   gives these, when it is its turn: what waits must not fill the memory. It waits for
+                 nobody meanwhile; where it would have to, it raises NotAtHand, and the turn is over
         wanted   nothing is decoded for those who have gone
-        Raises SourceError, BadOptions, Overloaded, TooSlow, EngineFailed, ClientGone.
+        Raises SourceError, BadOptions, Overloaded, TooSlow, EngineFailed, ClientGone, NotAtHand.
         """
         key = (version, variant[0].identity, variant[1], fallback)
         for failed in (version, key):
-            self._unmakeable.check(failed)
-        began = time.monotonic()
-        try:
-            (encoded,) = self._run(info, source, (variant,), fallback, deadline, wanted)
-        except (DecoderFailed, RenderTooSlow) as error:
-            # Other sizes of it would do the same; and it must not take most of the time there is.
-            wasted = time.monotonic() - began
-            self._unmakeable.remember(version, error, max(self._failure_ttl, wasted))
-            raise
-        except SourceError as error:
-            self._unmakeable.remember(key, error, self._failure_ttl)
-            raise
+            self._unmakeable.value.check(failed)
+        with self._turn(info, (variant,), deadline, wanted) as run:
+            task = Task(source(), (variant,), fallback, self._seconds)
+            began = time.monotonic()
+            try:
+                (encoded,) = run(task)
+            except (DecoderFailed, RenderTooSlow) as error:
+                # Other sizes of it would do the same, and must not take most of the time there is.
+                wasted = time.monotonic() - began
+                self._unmakeable.value.remember(version, error, max(self._failure_ttl, wasted))
+                raise
+            except SourceError as error:
+                self._unmakeable.value.remember(key, error, self._failure_ttl)
+                raise
         return encoded
 
     def several(
         self,
         version: str,
         info: ImageInfo,
-        source: Callable[[], bytes],
+        source: bytes,
         variants: Sequence[Variant],
         *,
         deadline: Deadline,
     ) -> list[Encoded]:
         """Several pictures of a source, for less than one by one. Raises as `one` does when any
         fails, and remembers nothing: each then tells by itself what is wrong with it."""
-        self._unmakeable.check(version)
-        return self._run(info, source, tuple(variants), None, deadline, always)
+        self._unmakeable.value.check(version)
+        with self._turn(info, variants, deadline, always) as run:
+            seconds = self._seconds * len(variants)
+            return run(Task(source, tuple(variants), seconds=seconds))
 
     @property
     def busy(self) -> bool:
         """Whether a picture would have to wait for its turn."""
-        return self._slots.busy
+        return self._slots.value.busy
 
     def workshop(self) -> Workshop:
         return self._runner.workshop()
@@ -106,22 +118,24 @@ class Renders:
         """Get ready, in the background."""
         self._runner.start()
 
-    def _run(
-        self,
-        info: ImageInfo,
-        source: Callable[[], bytes],
-        variants: tuple[Variant, ...],
-        fallback: Format | None,
-        deadline: Deadline,
-        wanted: Wanted,
-    ) -> list[Encoded]:
+    @contextmanager
+    def _turn(
+        self, info: ImageInfo, variants: Sequence[Variant], deadline: Deadline, wanted: Wanted
+    ) -> Iterator[Callable[[Task], list[Encoded]]]:
+        """Wait for one's turn; what does one task in it."""
         weight = max(self.engine.pixels(info, *variant) for variant in variants)
-        queued = time.monotonic()
-        ended = self._slots.take(weight, deadline, wanted)
-        self._metrics.queued(time.monotonic() - queued)
-        try:
-            task = Task(source(), variants, fallback, self._seconds * len(variants))
-        except BaseException:
-            ended()
-            raise
-        return self._runner.run(task, deadline, ended)
+        queued, begun = time.monotonic(), False
+
+        def run(task: Task) -> list[Encoded]:
+            nonlocal begun
+            begun = True
+            return self._runner.run(task, deadline, ended)
+
+        with in_order(Rank.SLOT):
+            ended = self._slots.value.take(weight, deadline, wanted)
+            self._metrics.queued(time.monotonic() - queued)
+            try:
+                yield run
+            finally:
+                if not begun:
+                    ended()

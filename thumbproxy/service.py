@@ -11,14 +11,16 @@ from thumbproxy.admission import Gate, client_stays
 from thumbproxy.caches.base import Cache, SourceRecord
 from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
+from thumbproxy.forking import PerProcess
 from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
+from thumbproxy.lock_order import Rank
 from thumbproxy.media import ClientTerms, Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.records import Records
-from thumbproxy.renders import Renders
+from thumbproxy.renders import NotAtHand, Renders
 from thumbproxy.sources import Source, Sources
 from thumbproxy.urls import ImageRequest
 
@@ -60,7 +62,8 @@ class Thumbnailer:
         self._limits = limits
         self._metrics = metrics
         self._avif_pixels = avif_pixels
-        self._flights = Flights()
+        self._requests = PerProcess(lambda: Flights(Rank.REQUEST))
+        self._renditions = PerProcess(lambda: Flights(Rank.VARIANT))
 
     def get(self, request: ImageRequest, client: Mapping[str, Any]) -> Rendition:
         """The rendition that was asked for.
@@ -117,7 +120,7 @@ class Thumbnailer:
         pictures = self._renders.several(
             source.record.version,
             source.record.info,
-            lambda: body,
+            body,
             [(job.request.options, job.request.format) for job, _ in entries],
             deadline=job.deadline,
         )
@@ -186,8 +189,8 @@ class Thumbnailer:
         self._engine.check(request.options, _format(request))
         job = job._replace(since=self._records.since(job))
         name = request.source, request.filename, request.accepted
-        key = ("request", *name, job.public, job.since, job.asker)
-        rendition = self._together(key, self._make, job)
+        key = (*name, job.public, job.since, job.asker)
+        rendition = self._together(self._requests.value, key, self._make, job)
         if self._records.since(job) == job.since:
             return rendition
         # Purged or replaced meanwhile: a CDN that was purged, too, would keep it like a good one.
@@ -197,12 +200,15 @@ class Thumbnailer:
         source = self._sources.current(job)
         job = self._settled(job, source.record)
         name = job.request.source, job.request.filename
-        key = ("variant", *name, job.public, source.record.version, job.since)
-        return self._together(key, lambda job: self._variant(job, source), job)
+        key = (*name, job.public, source.record.version, job.since)
+        flights = self._renditions.value
+        return self._together(flights, key, lambda job: self._variant(job, source), job)
 
-    def _together(self, key: Hashable, make: Callable[[Job], Rendition], job: Job) -> Rendition:
+    def _together(
+        self, flights: Flights, key: Hashable, make: Callable[[Job], Rendition], job: Job
+    ) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""
-        rendition, collapsed = self._flights.do(
+        rendition, collapsed = flights.do(
             key, lambda wanted: make(job._replace(wanted=wanted)), job.deadline, job.wanted
         )
         if collapsed:
@@ -219,7 +225,7 @@ class Thumbnailer:
         if kept is not None:
             return kept
         key = f"rendition {source.record.generation} {job.request.source} {job.request.filename}"
-        with in_turn(self._caches, key, job.deadline) as turn:
+        with in_turn(self._caches, Rank.RENDITION, key, job.deadline) as turn:
             kept = self._kept(job, source)  # others may have made it meanwhile
             if kept is None:
                 return self._render(job, source)
@@ -254,25 +260,32 @@ class Thumbnailer:
         return bool(kept)
 
     def _render(self, job: Job, source: Source) -> Rendition:
-        # Before its turn: a slow origin must not keep a slot, and news of a source take one to be
-        # looked at. And what waits must not fill the memory.
+        # Before its turn: a slow origin must not keep a slot, nor whoever asks it wait for one
+        # that waits for the answer (lock_order.py). And what waits must not fill the memory.
         if source.body is None or self._renders.busy:
             source = self._sources.at_hand(job, source)
+        try:
+            return self._render_in_turn(job, source)
+        except NotAtHand:  # a purge removed it while it waited; now it waits with the bytes
+            source, body = self._sources.with_body(job, source)
+            return self._render_in_turn(job, source._replace(body=body))
+
+    def _render_in_turn(self, job: Job, source: Source) -> Rendition:
+        record, format = source.record, job.request.format
+        rendered = source
 
         def body() -> bytes:
-            nonlocal source  # it may have changed while it waited
-            source, known = self._sources.with_body(job, source)
+            nonlocal rendered  # a file may have changed while it waited
+            rendered, known = self._sources.at_once(job, source)
             return known
 
-        options, format = job.request.options, job.request.format
-        instead = fallback(options, source.record.info) if job.request.auto else None
-        record = source.record
+        instead = fallback(job.request.options, record.info) if job.request.auto else None
         try:
             encoded = self._renders.one(
                 record.version,
                 record.info,
                 body,
-                (options, format),
+                (job.request.options, format),
                 fallback=instead,
                 deadline=job.deadline,
                 wanted=job.wanted,
@@ -281,7 +294,7 @@ class Thumbnailer:
             if source.storable:
                 self._sources.doubt(job, record)
             raise
-        return self._finished(job, source, encoded)
+        return self._finished(job, rendered, encoded)
 
     def _finished(self, job: Job, source: Source, encoded: Encoded) -> Rendition:
         self._metrics.rendered(encoded.format, encoded.render_seconds)

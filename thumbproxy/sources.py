@@ -25,12 +25,15 @@ from thumbproxy.errors import (
     ThumbproxyError,
 )
 from thumbproxy.fetching import Fetcher
+from thumbproxy.forking import PerProcess
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
+from thumbproxy.lock_order import Rank, in_order
 from thumbproxy.media import Validators
 from thumbproxy.metrics import Metrics, outcome_of
 from thumbproxy.records import Records
+from thumbproxy.renders import NotAtHand
 
 log = logging.getLogger(__name__)
 _REFRESHES = 2
@@ -81,10 +84,10 @@ class Sources:
         self._limits = limits
         self._lifetimes = lifetimes
         self._metrics = metrics
-        self._flights = Flights()
+        self._flights = PerProcess(lambda: Flights(Rank.SOURCE))
         # For want of a cache that keeps them.
-        self._unkept = Remembered()
-        self._background = Background(_REFRESHES)
+        self._unkept = PerProcess(Remembered)
+        self._background = PerProcess(lambda: Background(_REFRESHES))
 
     def current(self, job: Job) -> Source:
         """The source as it is now. Another `v_` is another question: it may be news.
@@ -92,7 +95,7 @@ class Sources:
         Raises SourceError, OriginError, CapacityError.
         """
         key = ("source", job.request.source, job.request.options.version, job.since, job.asker)
-        source, collapsed = self._flights.do(
+        source, collapsed = self._flights.value.do(
             key,
             lambda wanted: self._current(job._replace(wanted=wanted)),
             job.deadline,
@@ -114,23 +117,33 @@ class Sources:
 
     def with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
         """The bytes to render from, and the source that they are."""
+        try:
+            return self.at_once(job, source)
+        except NotAtHand:
+            key = ("body", job.request.source, job.request.options.version, job.since, job.asker)
+            source, _ = self._flights.value.do(
+                key,
+                lambda wanted: self._again(job._replace(wanted=wanted), source),
+                job.deadline,
+                job.wanted,
+            )
+            return _with_body(source)
+
+    def at_once(self, job: Job, source: Source) -> tuple[Source, bytes]:
+        """The same in a turn to render, which must not wait for an origin, nor for who asks it.
+
+        Raises NotAtHand, SourceError, OriginError.
+        """
         body = source.body or self._original(source.record)
         if body is not None:
             return source, body
-        key = ("body", job.request.source, job.request.options.version, job.since, job.asker)
-        source, _ = self._flights.do(
-            key,
-            lambda wanted: self._again(job._replace(wanted=wanted), source),
-            job.deadline,
-            job.wanted,
-        )
-        if source.body is None:
-            raise OriginFailed(log="the source changed twice while it was fetched")
-        return source, source.body
+        if not job.origin.local:
+            raise NotAtHand
+        return _with_body(self._fetch_again(job, source))
 
     def at_hand(self, job: Job, source: Source) -> Source:
-        """The source, when `with_body` will have its bytes without asking anybody: so whoever waits
-        for its turn needs no memory for them."""
+        """The source, when `at_once` will have its bytes: so whoever waits for its turn needs no
+        memory for them."""
         if job.origin.local or self._kept(source.record):
             return source._replace(body=None)
         if source.body is None:
@@ -157,21 +170,23 @@ class Sources:
     def _again(self, job: Job, source: Source) -> Source:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place
         one does so, and the others find them there."""
-        shared = self._originals is not None and not job.origin.local
-        leases = self._caches[:1] if shared else ()
-        with in_turn(leases, _lease(job.request.source), job.deadline):
-            latest, _ = self._records.known(job.request.source)
-            if isinstance(latest, SourceRecord):  # it may have changed just now
-                source = source._replace(record=latest)
-            body = self._original(source.record)
-            if body is not None:
-                return source._replace(body=body)
-            began = self._records.now()
-            try:
-                return self._fetch(job, source.record, Validators())
-            except (SourceError, OriginError) as error:
-                self._failed(job, source.record, error, began)
-                raise
+        leases = () if self._originals is None else self._caches[:1]
+        with in_turn(leases, Rank.QUESTION, _lease(job.request.source), job.deadline):
+            return self._fetch_again(job, source)
+
+    def _fetch_again(self, job: Job, source: Source) -> Source:
+        latest, _ = self._records.known(job.request.source)
+        if isinstance(latest, SourceRecord):  # it may have changed just now
+            source = source._replace(record=latest)
+        body = self._original(source.record)
+        if body is not None:
+            return source._replace(body=body)
+        began = self._records.now()
+        try:
+            return self._fetch(job, source.record, Validators())
+        except (SourceError, OriginError) as error:
+            self._failed(job, source.record, error, began)
+            raise
 
     def age(self, job: Job, source: Source) -> int | None:
         """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
@@ -186,7 +201,7 @@ class Sources:
         known, records = self._records.known(name)
         version = job.request.options.version
         if known is None:
-            self._unkept.check((name, version))
+            self._unkept.value.check((name, version))
             return None, None
         source = self.usable(job, known)
         if source is not None and source.due:
@@ -210,7 +225,7 @@ class Sources:
             return source
         # Another `v_` is another question, and does not wait for the answer to an earlier one.
         lease = _lease(job.request.source, job.request.options.version or "")
-        with in_turn(self._caches, lease, job.deadline) as turn:
+        with in_turn(self._caches, Rank.QUESTION, lease, job.deadline) as turn:
             known, source = self._look(job)  # others may have asked meanwhile
             if source is not None:
                 if turn.among:
@@ -223,7 +238,7 @@ class Sources:
         began = self._records.now()
         before = known if isinstance(known, SourceRecord) else None
         try:
-            self._unkept.check((job.request.source, job.request.options.version))
+            self._unkept.value.check((job.request.source, job.request.options.version))
         except (SourceError, OriginError) as error:
             stale = None if before is None else self._stale_for(job, before, error)
             if stale is None:
@@ -249,7 +264,10 @@ class Sources:
         job = job._replace(client=client, deadline=deadline, wanted=always)
 
         def refresh() -> None:
-            with held(self._caches, _lease(name), Deadline(0)) as turn:
+            with (
+                in_order(Rank.QUESTION, waits=False),
+                held(self._caches, _lease(name), Deadline(0)) as turn,
+            ):
                 latest, _ = self._records.known(name)
                 if turn.hold is Hold.NOT or latest is None:
                     return
@@ -267,7 +285,7 @@ class Sources:
                     else:
                         self._metrics.refreshed("ok" if source.body else "not_modified")
 
-        self._background.do(name, refresh)
+        self._background.value.do(name, refresh)
 
     def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
         """Ask the origin: for the bytes if the validators are empty, else for news."""
@@ -310,7 +328,9 @@ class Sources:
                 return Source(standing)  # somebody else had an answer
             latest = self._records.known(name)[0]
             if not isinstance(latest, SourceRecord) or latest.failure != failure:
-                self._unkept.remember((name, version), error, seconds)  # a disk that only reads
+                self._unkept.value.remember(
+                    (name, version), error, seconds
+                )  # a disk that only reads
             return self._stale_for(job, replace(known, failure=failure), error)
         # That an origin failed is no news, and stands against nothing that it has said.
         said = not isinstance(error, OriginError)
@@ -320,7 +340,7 @@ class Sources:
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
             if not job.origin.local and self._records.known(name)[0] is None:
-                self._unkept.remember((name, version), error, self._lifetimes.failure)
+                self._unkept.value.remember((name, version), error, self._lifetimes.failure)
         return None
 
     def _stale_for(
@@ -331,6 +351,12 @@ class Sources:
             job.request.options.version in (None, known.v)
         )
         return Source(known, status=f"fwd=stale; detail={error.token}") if usable else None
+
+
+def _with_body(source: Source) -> tuple[Source, bytes]:
+    if source.body is None:
+        raise OriginFailed(log="the source changed twice while it was fetched")
+    return source, source.body
 
 
 def _lease(source: str, version: str = "") -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from thumbproxy.bodies import PACE, PATIENCE, Body
+from thumbproxy.forking import PerProcess
 
 # Bytes of a reply that wait in memory. More of what is passed on wait in a thread.
 _MOST_HELD = 256 * 1024
@@ -52,14 +53,14 @@ class Wait:
     """
 
     def __init__(self, most: int) -> None:
-        self._places = threading.BoundedSemaphore(most)
-        self._lock = threading.Lock()
+        self._places = PerProcess(lambda: threading.BoundedSemaphore(most))
+        self._lock = PerProcess(threading.Lock)
         self.held = 0
         self.hurried: Callable[[], bool] = bool
 
     def hold(self, size: int) -> None:
         """So many bytes more wait in memory, or less."""
-        with self._lock:
+        with self._lock.value:
             self.held += size
 
     @property
@@ -68,7 +69,8 @@ class Wait:
 
     def __call__(self, connection: socket.socket, event: int, seconds: float = PATIENCE) -> None:
         """Until there is something to be done. Raises SlowClient."""
-        if not self._places.acquire(blocking=False):
+        places = self._places.value
+        if not places.acquire(blocking=False):
             raise SlowClient("too many clients are slow")
         try:
             poll = select.poll()
@@ -81,7 +83,7 @@ class Wait:
                 if time.monotonic() >= until:
                     raise SlowClient("the client is too slow")
         finally:
-            self._places.release()
+            places.release()
 
 
 class Incoming:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from werkzeug.wsgi import ClosingIterator, get_input_stream
 from thumbproxy.admission import Gate
 from thumbproxy.connections import KeptHTTPPool, KeptHTTPSPool, is_stale, is_timeout
 from thumbproxy.errors import Overloaded
+from thumbproxy.forking import PerProcess
 from thumbproxy.forwarding import (
     has_body,
     is_chunked,
@@ -64,7 +64,7 @@ class Upstream:
         self._path = target.path.rstrip("/")
         self._timeout = Timeout(timeout)
         self._ca = ca_file
-        self._kept: tuple[int, HTTPConnectionPool] | None = None
+        self._pool = PerProcess(self._new_pool)
 
     def __repr__(self) -> str:
         scheme, host, port = self._server
@@ -114,7 +114,7 @@ class Upstream:
     ) -> HTTPResponse:
         while True:
             try:
-                response: Any = self._pool().urlopen(
+                response: Any = self._pool.value.urlopen(
                     method,
                     self._path + target,
                     body=body,  # type: ignore[arg-type]  # a file is one that can be read
@@ -134,14 +134,6 @@ class Upstream:
                     raise
             else:
                 return response  # type: ignore[no-any-return]
-
-    def _pool(self) -> HTTPConnectionPool:
-        """The connections of this process. After a fork those of the parent must not be used."""
-        process = os.getpid()
-        if self._kept is None or self._kept[0] != process:
-            # Two threads may come here at once; the connections of one are then made for nothing.
-            self._kept = process, self._new_pool()
-        return self._kept[1]
 
     def _new_pool(self) -> HTTPConnectionPool:
         scheme, host, port = self._server
@@ -163,15 +155,15 @@ class Gated:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            self._gate.enter()
+            leave = self._gate.enter()
         except Overloaded as error:
             again = ("Retry-After", str(error.retry_after))
             refused = refusal(error.status, "Too many requests wait already.", again)
             return refused(environ, start_response)
         try:
-            return ClosingIterator(self._app(environ, start_response), self._gate.leave)
+            return ClosingIterator(self._app(environ, start_response), leave)
         except BaseException:
-            self._gate.leave()
+            leave()
             raise
 
 

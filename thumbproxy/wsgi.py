@@ -20,6 +20,7 @@ from thumbproxy.errors import (
     RequestError,
     ThumbproxyError,
 )
+from thumbproxy.forking import PerProcess
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics, failure_of, result_of
 from thumbproxy.negotiate import negotiate
@@ -62,7 +63,7 @@ class Middleware:
         self._metrics = metrics
         self._purger = purger
         self._purges = purges
-        self._refusals = Refusals()
+        self._refusals = PerProcess(Refusals)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         response = self.respond(environ)
@@ -79,7 +80,7 @@ class Middleware:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(self._urls.prefix):
             return None
-        if not self._purger.following:  # the first request of this process
+        if not self._purger.following.value:  # the first request of this process
             self._purger.follow()
         began = time.perf_counter()
         try:
@@ -105,7 +106,7 @@ class Middleware:
         if isinstance(failure, RequestError):  # of those, anyone can make any number
             return
         if isinstance(failure, Overloaded):
-            self._refusals.tell(path, failure.log)
+            self._refusals.value.tell(path, failure.log)
             return
         # A picture that brings a decoder down is worth a look, though it is not our fault.
         grave = failure.status >= 500 or isinstance(failure, DecoderFailed)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 
+from thumbproxy.forking import PerProcess
 from thumbproxy.metrics import Metrics, Tier
 
 log = logging.getLogger("thumbproxy.caches")
@@ -29,13 +29,13 @@ class Breaker:
         self._metrics = metrics
         self._open_until = self._failed_at = 0.0
         self._failing = False
-        self._lock = os.getpid(), threading.Lock()
+        self._lock = PerProcess(threading.Lock)
 
     def admits(self) -> bool:
         """Whether the tier may be asked now. Who is admitted says what came of it."""
         if not (self._failing and self._pause):
             return True
-        with self._alone():
+        with self._lock.value:
             now = time.monotonic()
             if self._failing and self._open_until > now:
                 return False
@@ -43,7 +43,7 @@ class Breaker:
             return True
 
     def failed(self, error: BaseException) -> None:
-        with self._alone():
+        with self._lock.value:
             self._failed_at = time.monotonic()
             self._open_until = self._failed_at + self._pause
             news, self._failing = not self._failing, True
@@ -54,16 +54,10 @@ class Breaker:
     def succeeded(self) -> None:
         if not self._failing:
             return
-        with self._alone():
+        with self._lock.value:
             self._open_until = 0.0
             news = self._failing and time.monotonic() - self._failed_at >= _SETTLED
             self._failing = self._failing and not news
         if news:
             self._metrics.tier_recovered(self._tier)
             log.warning("%s works again", self._name)
-
-    def _alone(self) -> threading.Lock:
-        """Not the parent's lock: some thread of it may have held it at the fork."""
-        if self._lock[0] != os.getpid():
-            self._lock = os.getpid(), threading.Lock()
-        return self._lock[1]

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire
+from thumbproxy.caches.locks import locked
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 
 _DAY = 86_400.0
 
@@ -30,14 +31,11 @@ def latest(layout: Layout, date: int, patience: Deadline, *, more: int = 0) -> i
     holds the file's lock for longer than `patience` is stopped. Raises OSError.
     """
     fd = layout.create(f"{layout.locks}/dated", os.O_RDWR, 0o600)
-    try:
-        acquire(fd, "dated", patience)
+    with in_order(Rank.COUNT), locked(fd, "dated", patience):
         text = os.pread(fd, 20, 0)
         known = int(text) if text.isdigit() else 0
         if known > time.time() + _DAY:  # the trace of a clock that jumped
             known = 0
         found = max(known, date) + more
         os.pwrite(fd, b"%020d" % found, 0)
-    finally:
-        os.close(fd)
     return found

@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from thumbproxy.caches.files import Files
 from thumbproxy.caches.inventory import Inventory, take
 from thumbproxy.caches.janitor import Janitor
 from thumbproxy.caches.layout import PURGED, Layout
-from thumbproxy.caches.locks import acquire, release
+from thumbproxy.caches.locks import locked
 from thumbproxy.caches.reading import NAME_ERRORS, Reader
 from thumbproxy.caches.removal import Removal
 from thumbproxy.caches.space import NOTHING, Space
@@ -178,17 +178,14 @@ class DiskCache(Reader):
     @contextmanager
     def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
         """A lease among the processes of this host; a failing disk grants all."""
-        fd, hold = -1, Hold.AT_ONCE
-        try:
-            fd = self.layout.create(f"{self.layout.locks}/work", os.O_RDWR, 0o600)
-            hold = acquire(fd, key, patience)
-        except OSError as error:
-            self._failed(error)
-        try:
+        with ExitStack() as stack:
+            hold = Hold.AT_ONCE
+            try:
+                fd = self.layout.create(f"{self.layout.locks}/work", os.O_RDWR, 0o600)
+                hold = stack.enter_context(locked(fd, key, patience))
+            except OSError as error:
+                self._failed(error)
             yield hold
-        finally:
-            if fd >= 0:
-                release(fd)
 
     def _locked(
         self, source: str | None, seconds: float | None = None

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 
 from thumbproxy.caches.base import Removed
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire, release
+from thumbproxy.caches.locks import locked
 from thumbproxy.caches.space import FOLDER, Space, space
 from thumbproxy.caches.usage import Freed, Room, Usage
 from thumbproxy.caches.walk import Found, Shelf, walk
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 
 _STRAY_SECONDS = 600.0
 # In tmp/: what was moved there to be removed, and is counted until it is.
@@ -92,15 +93,13 @@ class Files:
         patience = self._usage.patience
         until = patience.deadline() if seconds is None else Deadline(seconds)
         fd = self._layout.create(f"{self._layout.locks}/records", os.O_RDWR, 0o600)
-        try:
-            if acquire(fd, source, until) is Hold.NOT:
+        with in_order(Rank.RECORD), locked(fd, source, until) as hold:
+            if hold is Hold.NOT:
                 # Its holder is stopped: better not to keep this.
                 if seconds is None:
                     patience.lost()
                 raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", source)
             yield
-        finally:
-            release(fd)
 
     # -- removing --------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from thumbproxy.caches.purges import RETENTION, SKEW, Purge, PurgeLog, new_purge
 from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 
 log = logging.getLogger("thumbproxy.caches")
 
@@ -101,12 +102,18 @@ class Journal:
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no other process of this host is looking at the log."""
-        with self._disk.hold("purges of other hosts", Deadline(0)) as hold:
+        with (
+            in_order(Rank.PURGES, waits=False),
+            self._disk.hold("purges of other hosts", Deadline(0)) as hold,
+        ):
             yield hold is not Hold.NOT
 
     def _change(self, change: Callable[[PurgeLog], PurgeLog]) -> None:
         """Raises OSError."""
-        with self._disk.hold("journal of purges", Deadline(_LOCK_SECONDS)) as hold:
+        with (
+            in_order(Rank.JOURNAL),
+            self._disk.hold("journal of purges", Deadline(_LOCK_SECONDS)) as hold,
+        ):
             if hold is Hold.NOT:
                 raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", self._path)
             # Written by one at a time, so the name can be the same each time, and leaves no strays.

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import acquire, release
+from thumbproxy.caches.locks import locked
 from thumbproxy.caches.rounds import Progress, Round
 from thumbproxy.caches.space import NOTHING, Space
 from thumbproxy.caches.usage import LOW, Usage
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 from thumbproxy.metrics import Metrics
 
 log = logging.getLogger("thumbproxy.caches")
@@ -119,10 +120,8 @@ class Janitor:
     def _alone(self, patience: Deadline) -> Iterator[bool]:
         # A byte of a file that is there: out of inodes, none could be made.
         fd = self._layout.create(self.usage.path, os.O_RDWR, 0o600)
-        try:
-            yield acquire(fd, "janitor", patience) is not Hold.NOT
-        finally:
-            release(fd)
+        with in_order(Rank.JANITOR), locked(fd, "janitor", patience) as hold:
+            yield hold is not Hold.NOT
 
 
 def _no_rest() -> None:

@@ -14,9 +14,11 @@ import hashlib
 import os
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from thumbproxy.concurrency import Hold
+from thumbproxy.forking import PerProcess
 from thumbproxy.limits import Deadline
 
 # struct flock: type, whence, start, length, pid; a length of 0 is all of the file.
@@ -50,6 +52,23 @@ class Patience:
         self._short_until = time.monotonic() + self._MEMORY
 
 
+@contextmanager
+def locked(fd: int, key: str | None, patience: Deadline) -> Iterator[Hold]:
+    """Hold `key`, or all keys at once if it is None; after `patience` without it (Hold.NOT).
+
+    fd: of the lock file, open for writing; it is closed here
+    Raises OSError where the file system has no locks.
+    """
+    ours = _open.value
+    ours.add(fd)
+    try:
+        yield acquire(fd, key, patience)
+    finally:
+        if fd in ours:  # not in a child, of which the lock is not
+            ours.remove(fd)
+            release(fd)
+
+
 def acquire(fd: int, key: str | None, patience: Deadline) -> Hold:
     """Lock `key`, or all keys at once if it is None, until `release`.
 
@@ -76,6 +95,16 @@ def release(fd: int) -> None:
     with suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _EVERYTHING)
     os.close(fd)
+
+
+def _abandon(descriptors: set[int]) -> None:
+    """In a child: it shares the parent's open files, and with them what is locked, which so would
+    outlive the parent."""
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+_open = PerProcess[set[int]](set, _abandon)
 
 
 def _region(key: str | None) -> bytes:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pylibmc
 
 from thumbproxy.caches.breaker import Breaker
+from thumbproxy.forking import PerProcess
 from thumbproxy.metrics import Metrics
 
 T = TypeVar("T")
 # Of all the timeouts of libmemcached this alone holds against a server that has stopped.
 _POLL_TIMEOUT_MS = 50
 _PAUSE_SECONDS = 1.0
+# A forked connection mixes up replies, and one that is closed says so to the server on behalf of
+# all who have it. So a child leaves its parent's alone, for ever.
+_parents: list[list[pylibmc.Client]] = []
 
 
 class Servers:
@@ -24,9 +27,7 @@ class Servers:
         self._servers = list(servers)
         self.name = f"memcached {', '.join(servers)}"
         self._breaker = Breaker(self.name, _PAUSE_SECONDS, "memcached", metrics or Metrics())
-        # By process: a forked connection mixes up replies, and one that is closed says so to the
-        # server on behalf of all who have it. So a parent's are left alone.
-        self._idle: dict[int, list[pylibmc.Client]] = {}
+        self._idle = PerProcess[list[pylibmc.Client]](list, _parents.append)
 
     def ask(
         self, question: Callable[[pylibmc.Client], T], otherwise: T, *, urgent: bool = False
@@ -35,7 +36,7 @@ class Servers:
         failed."""
         if not (self._breaker.admits() or urgent):
             return otherwise
-        idle = self._idle.setdefault(os.getpid(), [])
+        idle = self._idle.value
         try:
             client = idle.pop()
         except IndexError:  # others have them all

@@ -17,11 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.locks import Patience, acquire, release
+from thumbproxy.caches.locks import Patience, locked
 from thumbproxy.caches.space import NOTHING, Space
 from thumbproxy.caches.tally import LENGTH, Tally
 from thumbproxy.concurrency import Hold
+from thumbproxy.forking import PerProcess
 from thumbproxy.limits import Deadline
+from thumbproxy.lock_order import Rank, in_order
 from thumbproxy.metrics import Metrics
 
 # The share of its bounds over which a cache is trimmed, and to which.
@@ -80,7 +82,7 @@ class Usage:
         self.alarm: Callable[[], None] = _nobody
         self._layout = layout
         self.path = f"{layout.locks}/usage"
-        self._threads = os.getpid(), threading.Lock()
+        self._turns = PerProcess(threading.Lock)
 
     @contextmanager
     def room(
@@ -177,37 +179,30 @@ class Usage:
         """Threads of one process take turns by a lock of their own, because whoever waits for that
         of the file has to sleep and look again."""
         patience = patience or self.patience.deadline()
-        turns = self._turns()
-        if not turns.acquire(timeout=patience.remaining):
-            raise self._too_long()
-        try:
-            with self._file(patience) as fd:
-                tally = Tally.unpacked(os.pread(fd, LENGTH + 1, 0)) or self._new()
-                yield tally
-                os.pwrite(fd, tally.packed(), 0)
-                self._tell(tally)
-        finally:
-            turns.release()
+        turns = self._turns.value
+        with in_order(Rank.COUNT):
+            if not turns.acquire(timeout=patience.remaining):
+                raise self._too_long()
+            try:
+                with self._file(patience) as fd:
+                    tally = Tally.unpacked(os.pread(fd, LENGTH + 1, 0)) or self._new()
+                    yield tally
+                    os.pwrite(fd, tally.packed(), 0)
+                    self._tell(tally)
+            finally:
+                turns.release()
 
     def _tell(self, tally: Tally) -> None:
         if tally.known:
             self._metrics.cache_size(*tally.kept)
 
-    def _turns(self) -> threading.Lock:
-        """Not that of the parent process: some thread of it may have held it at the fork."""
-        if self._threads[0] != os.getpid():
-            self._threads = os.getpid(), threading.Lock()
-        return self._threads[1]
-
     @contextmanager
     def _file(self, patience: Deadline) -> Iterator[int]:
         fd = self._layout.create(self.path, os.O_RDWR, 0o600)
-        try:
-            if acquire(fd, "usage", patience) is Hold.NOT:
+        with locked(fd, "usage", patience) as hold:
+            if hold is Hold.NOT:
                 raise self._too_long()
             yield fd
-        finally:
-            release(fd)
 
     def _too_long(self) -> TimeoutError:
         self.patience.lost()

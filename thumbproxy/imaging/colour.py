@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from thumbproxy.forking import PerProcess
+
 try:
     from PIL import ImageCms
 except ImportError:  # a Pillow that was built without Little CMS
@@ -63,17 +65,17 @@ class _Conversions:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[bytes, int], Conversion | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
 
     def get(self, icc: bytes, channels: int) -> Conversion | None:
         """How to convert pictures of 1, 3 or 4 channels; None for not at all."""
         key = hashlib.sha256(icc).digest(), channels
-        with self._lock:
+        with self._lock.value:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         made = _conversion(icc, channels)
-        with self._lock:
+        with self._lock.value:
             self._kept[key] = made
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

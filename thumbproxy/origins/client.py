@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from werkzeug.datastructures import Headers
 
 from thumbproxy.connections import is_stale, told
 from thumbproxy.errors import OriginFailed, OriginTimeout
+from thumbproxy.forking import PerProcess
 from thumbproxy.hosts import PORTS, Server, told_url
 from thumbproxy.origins.base import FetchRequest
 from thumbproxy.origins.exchange import Reply, request_headers
@@ -48,7 +48,7 @@ class Client:
         self._guard = guard
         self._headers = _sendable(headers or {})
         self._ca = ca_file or True
-        self._kept: tuple[int, _GuardedAdapter] | None = None
+        self._adapter = PerProcess(lambda: _GuardedAdapter(guard))
 
     @contextmanager
     def ask(self, url: str, request: FetchRequest) -> Iterator[Reply]:
@@ -94,21 +94,12 @@ class Client:
                 raise
         # Once, and on a connection of its own: were all that are kept tried in turn, an origin that
         # fails would be asked as many times.
-        self._kept = None
+        self._adapter.renew()
         return self._sent(prepared, request)
 
     def _sent(self, prepared: requests.PreparedRequest, request: FetchRequest) -> requests.Response:
         timeout: Any = Timeout(total=max(request.deadline.remaining, 0.001))
-        return self._adapter().send(prepared, stream=True, timeout=timeout, verify=self._ca)
-
-    def _adapter(self) -> _GuardedAdapter:
-        """The connections of this process. After a fork those of the parent must not be used."""
-        process = os.getpid()
-        kept = self._kept
-        if kept is None or kept[0] != process:
-            # Two threads may come here at once; the connections of one are then made for nothing.
-            self._kept = kept = process, _GuardedAdapter(self._guard)
-        return kept[1]
+        return self._adapter.value.send(prepared, stream=True, timeout=timeout, verify=self._ca)
 
 
 def _sendable(headers: Mapping[str, str]) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from thumbproxy.errors import DecoderFailed, EngineFailed, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.forking import PerProcess
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import Encoded
@@ -51,19 +52,16 @@ class Processes:
         self._limits = limits
         self._plan = Plan(pickle.dumps(engine), memory)
         self._metrics = metrics or Metrics()
-        self._jobs = jobs
-        self._resident = resident
-        self._lock = threading.Lock()
-        self._crews: list[Crew] = []  # one, or none yet
-        weakref.finalize(self, _close, self._crews)
-        _runners.add(self)
+        crew = partial(Crew, self._plan, size, self._metrics, jobs=jobs, resident=resident)
+        self._crew = PerProcess(lambda: _Lazily(crew), _Lazily.abandon)
+        weakref.finalize(self, _close, self._crew)
 
     def start(self) -> None:
-        self._crew().fill()
+        self._crew.value.made().fill()
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
         try:
-            crew = self._crew()
+            crew = self._crew.value.made()
             try:
                 return self._make(crew, task, deadline, fresh=False)
             except _OnceMore as error:
@@ -74,35 +72,13 @@ class Processes:
             ended()
 
     def workshop(self) -> Workshop:
-        crews = list(self._crews)
-        if not crews:
+        crew = self._crew.value.crew
+        if crew is None:
             return Workshop("processes", self.size, 0, {})
-        return Workshop("processes", self.size, crews[0].ready, crews[0].sandbox)
+        return Workshop("processes", self.size, crew.ready, crew.sandbox)
 
     def close(self) -> None:
-        with self._lock:
-            _close(self._crews)
-
-    def forked(self) -> None:
-        """In a child: what there is belongs to the parent."""
-        self._lock = threading.Lock()
-        for crew in self._crews:
-            crew.abandon()
-        self._crews.clear()
-
-    def _crew(self) -> Crew:
-        with self._lock:
-            if not self._crews:
-                self._crews.append(
-                    Crew(
-                        self._plan,
-                        self.size,
-                        self._metrics,
-                        jobs=self._jobs,
-                        resident=self._resident,
-                    )
-                )
-            return self._crews[0]
+        self._crew.value.close()
 
     def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
         process = crew.take(deadline, fresh=fresh)
@@ -157,17 +133,31 @@ def _told(status: int | None) -> str:
         return f"ended by signal {-status}"
 
 
-def _close(crews: list[Crew]) -> None:
-    while crews:
-        crews.pop().close()
+class _Lazily:
+    """The crew of a process, from when it is needed until it is closed."""
+
+    def __init__(self, new: Callable[[], Crew]) -> None:
+        self._new = new
+        self._lock = threading.Lock()
+        self.crew: Crew | None = None
+
+    def made(self) -> Crew:
+        with self._lock:
+            if self.crew is None:
+                self.crew = self._new()
+            return self.crew
+
+    def close(self) -> None:
+        with self._lock:
+            crew, self.crew = self.crew, None
+        if crew is not None:
+            crew.close()
+
+    def abandon(self) -> None:
+        """In a child: it belongs to the parent."""
+        if self.crew is not None:
+            self.crew.abandon()
 
 
-_runners: weakref.WeakSet[Processes] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for runner in list(_runners):
-        runner.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
+def _close(crew: PerProcess[_Lazily]) -> None:
+    crew.value.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow
+from thumbproxy.forking import PerProcess
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded
@@ -31,8 +31,7 @@ class Threads:
     def __init__(self, engine: Engine, size: int) -> None:
         self.size = size
         self._engine = engine
-        self._lock = threading.Lock()
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._threads = PerProcess(lambda: ThreadPoolExecutor(size, thread_name_prefix="render"))
 
     def start(self) -> None:
         pass
@@ -46,7 +45,7 @@ class Threads:
             return work(self._engine, task)
 
         try:
-            future = self._pool().submit(work_off)
+            future = self._threads.value.submit(work_off)
         except RuntimeError as error:  # no more threads, or the process is ending
             ended()
             raise EngineFailed(log=str(error)) from error
@@ -64,16 +63,7 @@ class Threads:
         return Workshop("threads", self.size, self.size, {})
 
     def close(self) -> None:
-        with self._lock:
-            self._threads = None
-
-    def _pool(self) -> ThreadPoolExecutor:
-        """This process's threads: those of its parent have not come along."""
-        pid = os.getpid()
-        with self._lock:
-            if self._threads is None or self._threads[0] != pid:
-                self._threads = pid, ThreadPoolExecutor(self.size, thread_name_prefix="render")
-            return self._threads[1]
+        self._threads.renew()
 
 
 def _wait_for(work: Future[Any], begun: Sequence[Allowance], deadline: Deadline) -> None:
