@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import select
 import socket
@@ -361,6 +362,17 @@ def test_a_body_that_is_cut_off_is_the_clients_fault(through: Any) -> None:
                 connection.shutdown(socket.SHUT_WR)
                 assert connection.recv(12) == b"HTTP/1.1 400"
         assert cut_off.wait(5)
+
+
+@pytest.mark.parametrize("length", ["-1", "+1", "1_0", "x", "\xb2"])
+def test_a_length_that_is_none_is_the_clients_fault(length: str) -> None:
+    """Of servers that let it pass."""
+    told: list[str] = []
+    body = io.BytesIO(b"body")
+    environ = {**ENVIRON, "CONTENT_LENGTH": length, "wsgi.input": body}
+    upstream: Any = Upstream("http://127.0.0.1:1")
+    upstream(environ, lambda status, headers: told.append(status))
+    assert told == ["400 Bad Request"]
 
 
 @contextmanager

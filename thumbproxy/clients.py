@@ -82,7 +82,8 @@ class Connection(TConn):  # type: ignore[misc]
     def await_body(self, end: Length | Chunks, room: Room) -> bool:
         """In the thread: whether the body of the request is still to be gathered. What of it came
         with the head is taken, and what follows it is the next head."""
-        self.body = self._incoming.body = Body(end, room)
+        self.body = Body(end, room)
+        self._incoming.begin(self.body)
         self.head += self.body.add(self.parser.unreader.take_buffered())
         self.parser.again = not self.body.ready
         return not self.body.ready
@@ -103,7 +104,8 @@ class Connection(TConn):  # type: ignore[misc]
     def forget_body(self) -> None:
         if self.body is not None:
             self.body.close()
-            self.body = self._incoming.body = None
+            self.body = None
+            self._incoming.begin(None)
 
     def read(self) -> bool:
         """Gather what has come of a head; False when the client has gone."""
@@ -163,17 +165,15 @@ def settle_lists(request: Any) -> None:
     commas, which cookies may contain. And `close` may be one of several connection options (RFC
     9110 section 7.6.1).
     """
-    cookies = []
-    for name, value in request.headers:
-        if name == "COOKIE":
-            cookies.append(value)
-        elif name == "CONNECTION" and "close" in (
-            part.strip() for part in value.lower().split(",")
-        ):
-            request.force_close()
-    if len(cookies) > 1:
+    names = [name for name, _ in request.headers]
+    if names.count("COOKIE") > 1:
+        cookies = [value for name, value in request.headers if name == "COOKIE"]
         others = [(name, value) for name, value in request.headers if name != "COOKIE"]
         request.headers = [*others, ("COOKIE", "; ".join(cookies))]
+    if "CONNECTION" in names:
+        options = ",".join(value for name, value in request.headers if name == "CONNECTION")
+        if "close" in [option.strip() for option in options.lower().split(",")]:
+            request.force_close()
 
 
 def last_words(reply: Response) -> bytes:

@@ -88,16 +88,17 @@ class Wait:
 
 class Incoming:
     """What gunicorn's parser reads from: what was gathered of a body, and then a socket whose
-    client has to go on sending.
-
-    body  what was gathered
-    """
+    client has to go on sending."""
 
     def __init__(self, connection: socket.socket, wait: Wait) -> None:
         self._connection = connection
         self._wait = wait
         self._seconds: float | None = None
-        self.body: Body | None = None
+        self.begin(None)
+
+    def begin(self, body: Body | None) -> None:
+        """Of a request, with what was gathered of its body."""
+        self._body = body
         self._patience = PATIENCE
         self._since = 0
 
@@ -108,7 +109,7 @@ class Incoming:
         self._seconds = seconds
 
     def recv(self, size: int) -> bytes:
-        gathered = self.body.read(size) if self.body is not None else b""
+        gathered = self._body.read(size) if self._body is not None else b""
         while not gathered:
             try:
                 return self._counted(self._connection.recv(size, socket.MSG_DONTWAIT))

@@ -186,7 +186,10 @@ class ClientBody:
     def __init__(self, environ: WSGIEnvironment) -> None:
         self.chunked = is_chunked(environ)
         self._stream = get_input_stream(environ)
-        self._left = None if self.chunked else int(environ["CONTENT_LENGTH"])
+        length = environ.get("CONTENT_LENGTH", "")
+        if not self.chunked and not (length.isascii() and length.isdigit()):
+            raise BodyFault(400, "The Content-Length of this request is no number.")
+        self._left = None if self.chunked else int(length)
         self._first = self._read(_BLOCK)
 
     def read(self, size: int) -> bytes:
