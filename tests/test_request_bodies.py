@@ -152,15 +152,8 @@ def test_who_says_no_more_inside_a_body_is_told_so_and_nobody_else_hears_of_it(
     assert site.heard() == []
 
 
-@pytest.mark.parametrize(
-    "rest",
-    [
-        "\r\n",
-        "Content-Length: 2\r\n\r\nab",
-        "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
-    ],
-)
-def test_who_says_no_more_behind_a_body_gets_a_reply(
+@pytest.mark.parametrize("rest", ["\r\n", "Content-Length: 2\r\n\r\nab"])
+def test_who_says_no_more_behind_a_request_gets_a_reply(
     site: Site, stack: ExitStack, rest: str
 ) -> None:
     connection = site.connect(stack, "PUT /other HTTP/1.1\r\nHost: here\r\n" + rest)
@@ -344,7 +337,7 @@ def test_a_stop_waits_for_no_body(tmp_path: Path, stack: ExitStack) -> None:
             assert server.process
             server.process.terminate()
             try:
-                server.process.wait(9)
+                server.process.wait(12)
             finally:
                 stopped.set()
                 thread.join()
