@@ -106,13 +106,14 @@ class Fetcher:
             # A file's validators are all that decides; no need to hash its bytes again.
             return replace(known, v=v, failure=None)
         fresh_until, stale_until, error_until = self._windows(fetched, began)
+        askers = (job.asker,) if job.origin.personal else ()
         if fetched.body is None:
             if known is None:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
             return replace(
                 known, fetched_at=began, fresh_until=fresh_until, stale_until=stale_until,
                 error_until=error_until, v=v, failure=None, clients=fetched.clients,
-                fields=fetched.fields,
+                fields=fetched.fields, askers=askers,
             )  # fmt: skip
         info, version = self._engine.inspect(fetched.body), sha256(fetched.body).hexdigest()
         if known is not None and known.version != version and not job.origin.local:
@@ -135,6 +136,7 @@ class Fetcher:
             v=v,
             clients=fetched.clients,
             fields=fetched.fields,
+            askers=askers,
         )
 
     def _check_whole(self, job: Job, version: str, body: bytes, info: ImageInfo) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from thumbproxy.admission import Wanted, always
+from thumbproxy.caches.base import Record, SourceRecord
 from thumbproxy.limits import Deadline
-from thumbproxy.origins.base import Origin
+from thumbproxy.origins.base import PERSONAL, Origin
 from thumbproxy.urls import ImageRequest
 
 
@@ -29,6 +31,16 @@ class Job(NamedTuple):
     wanted: Wanted = always
 
     @property
-    def asker(self) -> Hashable:
-        """For whom an origin's answer is good: for all, unless it looks at the client."""
-        return self.client.get("HTTP_HOST") if self.origin.personal else None
+    def asker(self) -> str:
+        """For whom an origin's answer is good: "" for all; else for those who say the same of the
+        host that they ask, of which this is the digest."""
+        if not self.origin.personal:
+            return ""
+        told = "\n".join(str(self.client.get(name, "")) for name in PERSONAL)
+        return blake2b(told.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+    def may_use(self, record: Record) -> bool:
+        """Whether a record tells what the origin would answer to this client."""
+        if not self.origin.personal:
+            return True
+        return isinstance(record, SourceRecord) and self.asker in record.askers

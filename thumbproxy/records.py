@@ -55,8 +55,22 @@ class Records:
             purged.append(cache.purged_at(name))
         return (*purged, job.origin.fingerprint(job.path))
 
-    def known(self, source: str) -> tuple[Record | None, list[Record | None]]:
-        """The latest of the records that the caches have, and all of them."""
+    def known(self, job: Job) -> tuple[Record | None, list[Record | None]]:
+        """The latest of the records that the caches have for such a client, and all of them."""
+        records = [
+            record if record is not None and job.may_use(record) else None
+            for record in self._standing(job.request.source)
+        ]
+        return _latest(records), records
+
+    def known_to_others(self, job: Job) -> SourceRecord | None:
+        """What stands and is still fresh, whomever the origin has told it."""
+        record = _latest(self._standing(job.request.source))
+        if isinstance(record, SourceRecord) and record.fresh_until > self._clock():
+            return record
+        return None
+
+    def _standing(self, source: str) -> list[Record | None]:
         now, purged = self._clock(), 0.0
         records: list[Record | None] = []
         for cache in self._caches:
@@ -67,8 +81,7 @@ class Records:
                 record = None
             records.append(record)
             purged = max(purged, cache.purged_at(source))
-        known = [record for record in records if record is not None]
-        return max(known, key=lambda record: record.fetched_at, default=None), records
+        return records
 
     def use(self, job: Job, record: Record) -> Use | None:
         """What the record is good for without asking the origin; None if that must be asked.
@@ -76,6 +89,8 @@ class Records:
         Raises the failure that the record remembers, while it does.
         """
         now = self._clock()
+        if not job.may_use(record):
+            return None
         if record.fetched_at > now + 1:
             return None  # the trace of a clock that jumped
         if isinstance(record, FailureRecord):
@@ -129,6 +144,11 @@ class Records:
         # Not remembered for a second; but kept, against the answers from before (rounds.py).
         gone = Failure(SourceNotFound.token, "", began)
         self.let_stand(source, FailureRecord(gone, Validators(), 0, began))
+
+
+def _latest(records: Sequence[Record | None]) -> Record | None:
+    known = [record for record in records if record is not None]
+    return max(known, key=lambda record: record.fetched_at, default=None)
 
 
 def _fresh(job: Job, record: SourceRecord, now: float) -> bool:

@@ -143,7 +143,7 @@ class Thumbnailer:
         """From the nearest cache, without waiting for anything."""
         request = job.request
         for cache in self._caches[:1]:
-            if job.public:
+            if job.public and not job.origin.personal:
                 # A client's first choice is kept only where it was settled on for all such clients.
                 first = request.accepting(request.accepted[0]) if request.accepted else request
                 rendition = cache.get(first, None, public=True)
@@ -153,6 +153,8 @@ class Thumbnailer:
             if record is None:
                 return None
             if job.public and isinstance(record, SourceRecord):
+                if not job.may_use(record):
+                    return None
                 return cache.get(self._settled(job, record).request, record, public=True)
             source = self._sources.usable(job, record)
             if source is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ from thumbproxy.renders import NotAtHand
 
 log = logging.getLogger(__name__)
 _REFRESHES = 2
+# How many sorts of clients one record is known to be right for.
+_ASKERS = 8
 
 
 class Source(NamedTuple):
@@ -171,11 +173,11 @@ class Sources:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place
         one does so, and the others find them there."""
         leases = () if self._originals is None else self._caches[:1]
-        with in_turn(leases, Rank.QUESTION, _lease(job.request.source), job.deadline):
+        with in_turn(leases, Rank.QUESTION, _lease(job), job.deadline):
             return self._fetch_again(job, source)
 
     def _fetch_again(self, job: Job, source: Source) -> Source:
-        latest, _ = self._records.known(job.request.source)
+        latest, _ = self._records.known(job)
         if isinstance(latest, SourceRecord):  # it may have changed just now
             source = source._replace(record=latest)
         body = self._original(source.record)
@@ -198,10 +200,10 @@ class Sources:
     def _look(self, job: Job) -> tuple[Record | None, Source | None]:
         """The record that is known, and the source if the record is enough."""
         name = job.request.source
-        known, records = self._records.known(name)
+        known, records = self._records.known(job)
         version = job.request.options.version
         if known is None:
-            self._unkept.value.check((name, version))
+            self._unkept.value.check(_question(job))
             return None, None
         source = self.usable(job, known)
         if source is not None and source.due:
@@ -213,7 +215,7 @@ class Sources:
             return known, None
         if any(record != known for record in records):
             standing = self._records.let_stand(name, source.record)
-            if isinstance(standing, SourceRecord):
+            if isinstance(standing, SourceRecord) and job.may_use(standing):
                 source = source._replace(record=standing)
         return known, source
 
@@ -224,7 +226,7 @@ class Sources:
         if source is not None:
             return source
         # Another `v_` is another question, and does not wait for the answer to an earlier one.
-        lease = _lease(job.request.source, job.request.options.version or "")
+        lease = _lease(job, job.request.options.version or "")
         with in_turn(self._caches, Rank.QUESTION, lease, job.deadline) as turn:
             known, source = self._look(job)  # others may have asked meanwhile
             if source is not None:
@@ -238,7 +240,7 @@ class Sources:
         began = self._records.now()
         before = known if isinstance(known, SourceRecord) else None
         try:
-            self._unkept.value.check((job.request.source, job.request.options.version))
+            self._unkept.value.check(_question(job))
         except (SourceError, OriginError) as error:
             stale = None if before is None else self._stale_for(job, before, error)
             if stale is None:
@@ -266,9 +268,9 @@ class Sources:
         def refresh() -> None:
             with (
                 in_order(Rank.QUESTION, waits=False),
-                held(self._caches, _lease(name), Deadline(0)) as turn,
+                held(self._caches, _lease(job), Deadline(0)) as turn,
             ):
-                latest, _ = self._records.known(name)
+                latest, _ = self._records.known(job)
                 if turn.hold is Hold.NOT or latest is None:
                     return
                 if latest != known:
@@ -303,12 +305,30 @@ class Sources:
         if body is not None and self._originals is not None and not job.origin.local:
             # First: whoever sees the record finds the bytes.
             self._originals.set_original(record, body)
-        standing = self._records.let_stand(name, record)
+        standing = self._records.let_stand(name, self._shared(job, record))
+        if not job.may_use(standing):
+            # Later, and no news to this client. Of two pictures one can be kept.
+            return Source(record, body, storable=False, seconds=seconds)
         if isinstance(standing, FailureRecord):
             raise standing.failure.error()  # somebody asked after us, and there is none any more
         if standing.version != record.version:
             return Source(standing)  # somebody asked after us and has later news
         return Source(standing, body, seconds=seconds, status=status)
+
+    def _shared(self, job: Job, record: SourceRecord) -> SourceRecord:
+        """What others know, if the origin has told this client the same. They do not know it for
+        any longer by that."""
+        others = self._records.known_to_others(job) if job.origin.personal else None
+        if others is None or job.may_use(others) or not _says_the_same(others, record):
+            return record
+        return replace(
+            others,
+            askers=(*others.askers, job.asker)[-_ASKERS:],
+            fresh_until=min(others.fresh_until, record.fresh_until),
+            stale_until=min(others.stale_until, record.stale_until),
+            error_until=min(others.error_until, record.error_until),
+            v=record.v or others.v,
+        )
 
     # -- what comes of it ------------------------------------------------------------------
 
@@ -324,23 +344,31 @@ class Sources:
         if known is not None and not absent and not job.origin.local:
             # It stays the latest that the origin has said.
             standing = self._records.let_stand(name, replace(known, failure=failure))
-            if standing.fetched_at > known.fetched_at and isinstance(standing, SourceRecord):
+            if (
+                standing.fetched_at > known.fetched_at
+                and isinstance(standing, SourceRecord)
+                and job.may_use(standing)
+            ):
                 return Source(standing)  # somebody else had an answer
-            latest = self._records.known(name)[0]
+            latest = self._records.known(job)[0]
             if not isinstance(latest, SourceRecord) or latest.failure != failure:
-                self._unkept.value.remember(
-                    (name, version), error, seconds
-                )  # a disk that only reads
+                self._unkept.value.remember(_question(job), error, seconds)  # a disk that only reads
             return self._stale_for(job, replace(known, failure=failure), error)
+        if job.origin.personal:
+            # Nothing that one Host leads to is kept where others look.
+            if known is not None:
+                self._records.forget(name, began)
+            self._unkept.value.remember(_question(job), error, seconds)
+            return None
         # That an origin failed is no news, and stands against nothing that it has said.
         said = not isinstance(error, OriginError)
         validators = Validators(job.origin.fingerprint(job.path) or "" if job.origin.local else "")
-        if said or not (job.origin.local or job.origin.personal):
+        if said or not job.origin.local:
             self._records.let_stand(
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
-            if not job.origin.local and self._records.known(name)[0] is None:
-                self._unkept.value.remember((name, version), error, self._lifetimes.failure)
+            if not job.origin.local and self._records.known(job)[0] is None:
+                self._unkept.value.remember(_question(job), error, self._lifetimes.failure)
         return None
 
     def _stale_for(
@@ -361,4 +389,9 @@ def _with_body(source: Source) -> tuple[Source, bytes]:
 
 def _lease(source: str, version: str = "") -> str:
     """The name of the lease for questions about a source."""
-    return f"source {source} {version}"
+    return f"source {job.request.source} {version} {job.asker}"
+
+
+def _question(job: Job) -> Hashable:
+    """What has failed, where that cannot be kept in a record."""
+    return job.request.source, job.request.options.version, job.asker

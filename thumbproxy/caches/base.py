@@ -70,6 +70,7 @@ class SourceRecord:
     failure      how the origin has failed since, if it has
     clients      for how long clients may keep it, from fetched_at on; None: the origin does not say
     fields       what the origin said of caching it, for a 304 that leaves it out
+    askers       of an origin that answers by Host: those whom it has told so (Job.asker)
     """
 
     version: str
@@ -90,6 +91,7 @@ class SourceRecord:
     failure: Failure | None = None
     clients: ClientTerms | None = None
     fields: CacheFields = UNSAID
+    askers: tuple[str, ...] = ()
 
     def same_source(self, other: Record | None) -> bool:
         """Whether renditions made under `other` count under this record."""
@@ -154,6 +156,7 @@ def read_record(text: bytes) -> Record | None:
         clients, fields = values["clients"], values["fields"]
         values["clients"] = None if clients is None else ClientTerms(*clients)
         values["fields"] = CacheFields.from_json(fields)
+        values["askers"] = tuple(values["askers"])
         record = SourceRecord(**values)
     except (ValueError, TypeError, KeyError):
         return None

@@ -17,7 +17,7 @@ from thumbproxy.errors import PurgeFailed
 # nginx names a copy by the MD5 of its key. What is still being written has a suffix.
 _COPY = re.compile("[0-9a-f]{32}")
 # `proxy_cache_key` of conf/nginx.conf: what nginx sends of the source stands between the slashes.
-_KEY = re.compile(rb"\nKEY: thumbproxy [a-z+]*/([^\n]+)/[^/\n]+\n")
+_KEY = re.compile(rb"\nKEY: thumbproxy [^/\n]*/([^\n]+)/[^/\n]+\n")
 # A binary header of some 340 bytes, then the key: the longest path that is served, decoded.
 _HEAD_BYTES = 8192
 # Directories that `levels=` may make below each other.

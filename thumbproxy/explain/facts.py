@@ -87,7 +87,16 @@ def _failure(record: FailureRecord) -> Facts:
 def _picture(record: SourceRecord) -> Facts:
     facts: Facts = asdict(record)
     # Who knows the generation knows nothing more; the rest is told in other words.
-    for name in ("generation", "failure", "validators", "has_alpha", "v", "clients", "fields"):
+    for name in (
+        "generation",
+        "failure",
+        "validators",
+        "has_alpha",
+        "v",
+        "clients",
+        "fields",
+        "askers",
+    ):
         del facts[name]
     # Nobody should take it for the `v_` of a URL.
     facts["content"] = facts.pop("version")

@@ -10,6 +10,12 @@ from thumbproxy.cache_control import UNSAID, CacheFields
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.media import ClientTerms, Validators
 
+# What a client has a say in, of all that a personal origin is told of its request.
+PERSONAL = (
+    "HTTP_HOST", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_PROTO",
+    "SCRIPT_NAME", "wsgi.url_scheme",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
@@ -69,7 +75,7 @@ class Origin(Protocol):
 
     immutable  True: a name is never used for another picture again
     local      True: reading a source again costs no more than keeping a copy
-    personal   True: a client has a say in what it answers, by the Host of its request
+    personal   True: a client has a say in what it answers, by the Host of its request (PERSONAL)
     """
 
     immutable: bool

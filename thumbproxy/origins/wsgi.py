@@ -14,7 +14,7 @@ from werkzeug.datastructures import Headers
 
 from thumbproxy.errors import OriginFailed, OriginTimeout, SourceTooLarge
 from thumbproxy.hosts import told_url
-from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.base import PERSONAL, Fetched, FetchRequest
 from thumbproxy.origins.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.targets import request_target
 
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-# What an app learns of the client's request: how this server is called, because apps check it
-# (Django's ALLOWED_HOSTS) and build redirects from it; and how they are run.
-_FROM_CLIENT = (
-    "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "HTTP_HOST",
-    "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
-    "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "wsgi.errors",
+# What an app learns of the client's request: by whom and how it is run. Unless its host is named,
+# also how the client calls it: apps check that (Django's ALLOWED_HOSTS) and build redirects.
+_SERVER = (
+    "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess",
+    "wsgi.run_once", "wsgi.errors",
 )  # fmt: skip
 _PORTS = {"http": "80", "https": "443"}
 # Stands for the app in URLs. The Host of a client is no part of a URL of ours: it can hold a "?"
@@ -39,8 +38,9 @@ _HERE = "wsgi-app.invalid"
 class WsgiOrigin:
     """The sources that `app` answers GET requests for, called in the thread that asks.
 
-    host  the Host that the app sees, where it is not to be the client's; for `warm`, which has no
-          client, it is what makes Django answer
+    host  what the app is told in place of what the client says: "www.example.com", and before it
+          "https://" for an app that must not be asked by http. Then no client has a say in what it
+          answers; for `warm`, which has no client, it is what makes Django answer
     """
 
     local = False
@@ -51,7 +51,8 @@ class WsgiOrigin:
         self.immutable = immutable
         self.personal = host is None
         self._app = app
-        self._host = host
+        scheme, _, name = (host or "").rpartition("://")
+        self._named = {} if host is None else _named(scheme or "http", name)
 
     def __repr__(self) -> str:
         return f"WsgiOrigin({self._app!r})"
@@ -94,12 +95,22 @@ class WsgiOrigin:
             "wsgi.run_once": False,
             "wsgi.errors": sys.stderr,
         }
-        server.update({name: client[name] for name in _FROM_CLIENT if name in client})
+        told = (*_SERVER, *PERSONAL) if self.personal else _SERVER
+        server.update({name: client[name] for name in told if name in client})
         server["SCRIPT_NAME"] = server["SCRIPT_NAME"].rstrip("/")
-        if self._host is not None:
-            server["HTTP_HOST"] = self._host
-            server.pop("HTTP_X_FORWARDED_HOST", None)
-        return server
+        return server | self._named
+
+
+def _named(scheme: str, host: str) -> dict[str, Any]:
+    """What an app is told of how it is called. Raises ValueError for another scheme."""
+    if scheme not in _PORTS or not host:
+        raise ValueError(f"{scheme}://{host} is no host like https://www.example.com")
+    return {
+        "HTTP_HOST": host,
+        "HTTP_X_FORWARDED_PROTO": scheme,
+        "SERVER_PORT": _PORTS[scheme],
+        "wsgi.url_scheme": scheme,
+    }
 
 
 def _addressed(url: str, server: Mapping[str, Any]) -> dict[str, Any]:
