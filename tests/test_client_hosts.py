@@ -262,7 +262,7 @@ def test_many_hosts_leave_nothing_behind(
     for number in range(100):
         assert get(app, f"{number}.example").status == 502
     assert sorted(path for path in tmp_path.rglob("*")) == kept
-    assert len(app._thumbnailer._sources._unkept._failures) <= 50
+    assert len(app._thumbnailer._sources._unkept.value._failures) <= 50
     names = [f"{number}.b.example" for number in range(30)]
     site.hosts |= dict.fromkeys(names, site.hosts["a.example"])
     for name in names:

@@ -352,7 +352,9 @@ class Sources:
                 return Source(standing)  # somebody else had an answer
             latest = self._records.known(job)[0]
             if not isinstance(latest, SourceRecord) or latest.failure != failure:
-                self._unkept.value.remember(_question(job), error, seconds)  # a disk that only reads
+                self._unkept.value.remember(
+                    _question(job), error, seconds
+                )  # a disk that only reads
             return self._stale_for(job, replace(known, failure=failure), error)
         if job.origin.personal:
             # Nothing that one Host leads to is kept where others look.
@@ -387,7 +389,17 @@ def _with_body(source: Source) -> tuple[Source, bytes]:
     return source, source.body
 
 
-def _lease(source: str, version: str = "") -> str:
+def _says_the_same(one: SourceRecord, other: SourceRecord) -> bool:
+    """The same picture, to be kept and asked about in the same way."""
+    return (
+        one.version == other.version
+        and one.validators == other.validators
+        and one.fields.control == other.fields.control
+        and one.fields.targeted == other.fields.targeted
+    )
+
+
+def _lease(job: Job, version: str = "") -> str:
     """The name of the lease for questions about a source."""
     return f"source {job.request.source} {version} {job.asker}"
 
