@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,11 +161,22 @@ def test_a_picture_carries_the_tags_that_are_shown(everything: Everything) -> No
         assert reply[name] == value
 
 
+def logged(reader: Reader, text: str) -> str:
+    """The line of the log with this text, once a thread of the server's has written it."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for line in (reader.home / "log").read_text().splitlines(keepends=True):
+            if text in line and line.endswith("\n"):
+                return line
+        threading.Event().wait(0.02)
+    pytest.fail(f"the log has no {text}")
+
+
 def test_the_access_log_has_the_fields_that_are_shown(everything: Everything) -> None:
     reader, server, thumbs = everything
     url = thumbs.url("photos/dogs/rex.jpg", width=400, format="webp")
     assert server.ask(url).status == 200
-    [line] = [line for line in (reader.home / "log").read_text().splitlines() if url in line]
+    line = logged(reader, url)
 
     def form(text: str) -> list[str]:
         words = text[text.index("GET ") :].split()
@@ -181,7 +194,7 @@ def test_the_processes_have_the_names_that_are_shown(everything: Everything) -> 
     shown = {words[2] for words in map(str.split, lines) if len(words) == 3}
     ours = set(family(server.process.pid))
     rows = [row.split() for row in reader.run(command.removeprefix("$ ")).splitlines()]
-    assert {name for pid, _, name in rows if int(pid) in ours} == shown
+    assert {name for pid, _, name, *_ in rows if int(pid) in ours} == shown
 
 
 def test_a_purge_answers_as_is_shown(everything: Everything) -> None:
@@ -314,7 +327,7 @@ def test_a_warm_up_tells_what_is_shown(configured: Reader) -> None:
     told = configured.run("thumbproxy warm --from list.txt --format webp", status=1)
     shown = form(SUMMARY.text)
     assert [line for line in form(told) if line in shown] == shown
-    assert re.search(r"^in [\d.]+ s, [\d.]+ pictures/s$", told, re.MULTILINE)
+    assert re.search(r"^in .+ s, [\d.]+ pictures/s$", told, re.MULTILINE)
 
 
 [STATS] = claim("console", "docs/cache.md")
@@ -334,8 +347,8 @@ def test_a_folder_is_warmed_in_one_size_and_the_cache_tells_of_it(configured: Re
 
     def form(line: str) -> str:
         """A line without its sizes and times, of one file or of several."""
-        line = configured.fitted(line).removesuffix(" ago").replace("files", "file")
-        line = re.sub(r"[\d.,]+( ([KMG]iB|bytes))?|now$|(second|minute|hour|day)s?$", "", line)
+        line = configured.fitted(line).replace("files", "file")
+        line = re.sub(r"[\d.,]+( ([KMG]iB|bytes))?|(?<= use ).+ ago$", "", line)
         return " ".join(line.split())
 
     assert set(map(form, shown)) <= set(map(form, told))
