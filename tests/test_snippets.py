@@ -45,7 +45,7 @@ from thumbproxy.urls import UrlCodec
 ELSEWHERE = {
     "test_http.py": claim("nginx", "docs/serving.md", "location /_thumbproxy"),
     "test_docs_pictures.py": claim("json", "docs/options.md"),
-    "test_layers.py": claim("", "docs/architecture.md", r"\Aerrors\n"),
+    "test_layers.py": claim("", "docs/architecture.md", r"\Aerrors\b"),
 }
 NO_FILE = r"\A(?!# \S+\.py\n)"  # a block that is a file says so in its first line
 
