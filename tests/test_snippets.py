@@ -158,6 +158,7 @@ def test_example_keys_are_refused_by_servers() -> None:
 SIGNATURES = claim(CALL, "docs/urls.md", r"^(url|srcset|picture)\(source")
 CALLS_OF_APP = claim(CALL, having=r"^app\.")
 ARGUMENTS = claim(CALL, having=r"^\w+=\{")
+ORIGINS = claim(CALL, having=r"^(\w+Origin|Folder)\(")
 
 
 @pytest.mark.parametrize("snippet", SIGNATURES, ids=lambda snippet: snippet.text.partition("(")[0])
@@ -180,6 +181,9 @@ def test_calls_in_the_text_can_be_made(tmp_path: Path) -> None:
         assert eval(snippet.text, {"app": app}).complete
     for snippet in ARGUMENTS:
         ThumbProxy(Gallery(), **given, **eval(f"dict({snippet.text})", names))
+    for snippet in ORIGINS:
+        origin = eval(snippet.text, {**names, "app": Gallery()})
+        ThumbProxy(Gallery(), **given, origins={"": origin})
 
 
 # -- configuration ---------------------------------------------------------------------------
@@ -320,6 +324,13 @@ def test_benchmarks_have_the_options_that_are_shown(snippet: Snippet) -> None:
 
 
 TESTS = claim(COMMAND, having="^pytest ")
+
+
+@pytest.mark.parametrize("snippet", claim(COMMAND, having=r"^python -X \w+$"), ids=str)
+def test_python_has_the_modes_that_are_named(snippet: Snippet) -> None:
+    words = [*shlex.split(snippet.text)[1:], "-c", "import sys; print(*sys._xoptions)"]
+    told = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    assert words[1] in told.stdout.split()
 
 
 def test_tests_that_are_named_exist() -> None:
