@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import mmap
 import os
 import signal
@@ -132,6 +133,7 @@ DEEDS: dict[str, Callable[..., object]] = {
     "sleep": lambda seconds: time.sleep(seconds / 1000),
     "spin": spin,
     "work": work,
+    "garbage": gc.collect,
     "eat": eat,
     "say": say,
     "hang-up": hang_up,

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors  forking  lock_order
-    media  limits  kinds  hosts  heap  framing  http_dates  structured
+    media  limits  kinds  hosts  heap  framing  http_dates  structured  memo
     options  signing  cache_control
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access

@@ -195,6 +195,16 @@ def test_what_is_no_picture_is_never_passed_on() -> None:
     assert "nonsense" in failed.value.log
 
 
+def test_what_fails_leaves_nothing_to_the_collector() -> None:
+    """Neither its source nor what was decoded of it, until that comes."""
+    with runner(1) as processes:
+        run(processes, "garbage")
+        for _ in range(5):
+            with pytest.raises(BrokenImage):
+                run(processes, "broken")
+        assert run(processes, "garbage") == "0"
+
+
 def test_an_error_keeps_its_words_and_cannot_break_a_line(shared: Processes) -> None:
     with pytest.raises(BrokenImage) as caught:
         run(shared, "broken")

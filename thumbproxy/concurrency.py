@@ -89,7 +89,9 @@ class Flights:
             result = work(flight.wanted)
         except BaseException as error:  # whatever ends the leader must not leave followers waiting
             self._land(key)
-            flight.outcome.set_exception(error)
+            # What goes up has this frame, which has the flight. A flight that had it too would be a
+            # cycle, and keep all that was in its way, sources for instance, until a collection.
+            flight.outcome.set_exception(_fresh(error))
             raise
         self._land(key)
         flight.outcome.set_result(result)
@@ -199,9 +201,18 @@ class Remembered:
         # One that was raised holds all that was in its way: the bytes of the source, for instance.
         kept = error.fresh()
         with self._lock:
+            self._failures.pop(key, None)  # its place is among the latest
             self._failures[key] = kept, time.monotonic() + seconds
-            while len(self._failures) > _LONGEST_MEMORY:
-                del self._failures[next(iter(self._failures))]
+            self._forget()
+
+    def _forget(self) -> None:
+        """The oldest, those that are over and those that are too many."""
+        now = time.monotonic()
+        while self._failures:
+            oldest = next(iter(self._failures))
+            if len(self._failures) <= _LONGEST_MEMORY and self._failures[oldest][1] > now:
+                break
+            del self._failures[oldest]
 
 
 class Background:

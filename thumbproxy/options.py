@@ -197,7 +197,7 @@ def _not_allowed(name: str, value: object, option: Option) -> BadOptions:
 
 
 # Sizes repeat over a whole site, so most requests find theirs parsed. Only signed texts get here.
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def _parse_canonical(text: str) -> Options:
     options = Options.read(text)
     canonical = str(options)

@@ -19,6 +19,7 @@ from thumbproxy.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.errors import ClientGone, EngineFailed, MethodNotAllowed, ThumbproxyError
 from thumbproxy.filepart import BLOCK, FilePart
 from thumbproxy.media import ClientTerms, Format, Rendition
+from thumbproxy.memo import memoized
 from thumbproxy.tags import tag_header
 from thumbproxy.urls import ImageRequest
 
@@ -240,7 +241,7 @@ def _circumstances(request: ImageRequest, rendition: Rendition, policy: CachePol
         ("Cache-Status", f"thumbproxy; {rendition.cache_status}"),
     ]
     if policy.tagged:
-        headers += [tag_header(name, request.source) for name in policy.tagged]
+        headers += [tag_header(request.source, name) for name in policy.tagged]
     if rendition.age is not None:
         headers.append(("Age", str(max(0, rendition.age))))
     if request.auto:
@@ -293,7 +294,7 @@ class _Representation(NamedTuple):
 
 
 # Extensions rather than formats, because the hash of an enum is computed in Python.
-@lru_cache(maxsize=1024)
+@memoized(1024)
 def _representation(source: str, extension: str, modified: int, length: int) -> _Representation:
     """modified: unix seconds. length: bytes."""
     etag = f'"{modified:x}-{length:x}"'

@@ -98,7 +98,7 @@ class Thumbnailer:
                 else:
                     missing.append((job, source))
             except ThumbproxyError as error:
-                done[request] = error
+                done[request] = error.fresh()
         # What `auto` gives is held to the size of what it replaces, which is done one by one.
         named = [entry for entry in missing if not entry[0].request.auto]
         if len(named) > 1:
@@ -109,7 +109,7 @@ class Thumbnailer:
                 try:
                     done[job.request] = self._variant(self._settled(job, source.record), source)
                 except ThumbproxyError as error:
-                    done[job.request] = error
+                    done[job.request] = error.fresh()
         return [done[request] for request in requests]
 
     def _rendered_together(

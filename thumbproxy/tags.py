@@ -7,9 +7,10 @@ spaces, one separates by commas, and Fastly wants characters from 0x21 to 0x7E.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
+
+from thumbproxy.memo import memoized
 
 # How each header separates its tags.
 SEPARATORS = {"Surrogate-Key": " ", "Cache-Tag": ","}
@@ -43,7 +44,7 @@ def tags_of(source: str) -> list[str]:
     return [tag_of(scope) for scope in ("", *folders, source)]
 
 
-@lru_cache(maxsize=1024)
-def tag_header(name: str, source: str) -> tuple[str, str]:
+@memoized(1024)
+def tag_header(source: str, name: str) -> tuple[str, str]:
     """The header `name`, one of SEPARATORS, for the pictures of a source."""
     return name, SEPARATORS[name].join(tags_of(source))

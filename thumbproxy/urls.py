@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from thumbproxy.errors import BadOptions, BadSignature, BadSource, Expired, NotA
 from thumbproxy.hosts import source_at
 from thumbproxy.limits import Limits
 from thumbproxy.media import Format
+from thumbproxy.memo import memoized
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
 
@@ -24,7 +24,7 @@ FALLBACK = Format.JPEG
 _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
-_REMEMBERED = 2048  # paths; some 1.5 MB, and 8 MB if all are as long as can be
+_REMEMBERED = 1024  # paths; some 1 MB
 _THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SURROGATES = r"\ud800-\udfff"  # in names of files that are not UTF-8
@@ -88,7 +88,7 @@ class UrlCodec:
         # The same addresses come again and again. Only what was verified is remembered, under
         # the whole address with its signature. How long finding it takes tells nothing: texts are
         # compared only when their hashes agree, and those are keyed with a secret of the process.
-        self._verified = lru_cache(maxsize=_REMEMBERED)(self._verify)
+        self._verified = memoized(_REMEMBERED)(self._verify)
 
     def parse(self, path: str) -> ImageRequest | None:
         """The request that a decoded path asks for; None when it is not below the prefix.

@@ -88,7 +88,8 @@ class Middleware:
                 return self._purges(environ, lambda: self._below(environ))
             return self._image(environ, began)
         except ThumbproxyError as error:
-            failure = error
+            # Kept here, the one that came up this way would keep itself, and the source with it.
+            failure = error.fresh()
         except Exception as error:
             log.exception("unexpected error for %r", path)
             failure = EngineFailed(log=repr(error))

@@ -205,7 +205,8 @@ class _Client:
         who serves it, because it ends: then it is asked once more, as any proxy does."""
         for again in (self._connection.sock is not None, False):
             try:
-                self._connection.request(method, path, headers=dict(headers or {}))
+                names = {"Host": f"host-{self._numbers.randrange(10**9)}.example"}
+                self._connection.request(method, path, headers=names | dict(headers or {}))
                 response = self._connection.getresponse()
                 body = response.read()
                 return str(response.status), response.headers, body

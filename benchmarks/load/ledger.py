@@ -15,8 +15,8 @@ from .kinds import RIGHT, Record
 from .openloop import percentile
 
 SHOWN = ("hit", "miss", "new source")
-# A little more than before is no leak: 20 %, and so many files or threads.
-_GROWTH, _SOME = 1.2, 8
+# A little more than before is no leak: 20 %, and so many files or threads; at the end 3 %.
+_GROWTH, _SOME, _FLAT = 1.2, 8, 1.03
 
 
 class Census(NamedTuple):
@@ -141,7 +141,25 @@ def growth_checked(ledger: Ledger, first: int) -> bool:
                 told = f"{before / MIB:.0f} MiB, then {after / MIB:.0f} MiB, {times:.2f} times"
             if name:
                 fine &= checked(f"{name} of {role}", told, after <= before * _GROWTH + some)
+    fine &= _flat(ledger)
     return fine & checked("samples early and late", f"{len(early)}, {len(late)}", bool(early))
+
+
+def _flat(ledger: Ledger) -> bool:
+    """Memory in the last quarter of all renders, beside that in the quarter before: what has filled
+    by then stays as it is, and what goes on growing shows, however slowly it does."""
+    fine = True
+    for role in ROLES:
+        quarters = [
+            [seen.held[role].rss / MIB for made, seen in ledger.samples
+             if part <= made * 4 / ledger.made < part + 1 and role in seen.held]
+            for part in (2, 3)
+        ]  # fmt: skip
+        if all(quarters):
+            before, after = map(median, quarters)
+            told = f"{before:.1f} MiB, then {after:.1f} MiB, {after / before:.3f} times"
+            fine &= checked(f"RSS of {role} in the last quarters", told, after <= before * _FLAT)
+    return fine
 
 
 def leftovers_checked(master: int, cache: Path, ledger: Ledger) -> bool:

@@ -160,7 +160,7 @@ class Host:
             try:
                 done[name] = tier.purge(scope)
             except PurgeFailed as error:
-                done[name] = error
+                done[name] = error.with_traceback(None)
         if self._journal is not None and isinstance(done.get("disk"), PurgeFailed):
             # The next look does it, if memcached has it.
             with suppress(OSError):

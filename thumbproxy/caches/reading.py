@@ -6,12 +6,12 @@ import errno
 import os
 import time
 from contextlib import suppress
-from functools import lru_cache
 
 from thumbproxy.caches.base import Record, SourceRecord, read_record
 from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.layout import Layout
 from thumbproxy.media import Rendition
+from thumbproxy.memo import memoized
 from thumbproxy.metrics import Tier
 from thumbproxy.urls import ImageRequest
 
@@ -19,6 +19,8 @@ from thumbproxy.urls import ImageRequest
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
 # Larger files are sent by the kernel, and never pass through this process.
 _LARGE = 256 * 1024
+# Bytes of a record that is not remembered. They have some 400.
+_LONG_RECORD = 2048
 # How exactly the janitor knows when a file was last used, seconds.
 _RECENT = 3600.0
 _HIT = "hit; detail=disk"
@@ -75,8 +77,10 @@ class Reader:
         path = self.layout.record(source)
         try:
             status = os.stat(path)
+            # An origin's ETag may be as long as it likes.
+            read = _read if status.st_size <= _LONG_RECORD else _read_anew
             # The file is replaced, never changed, so its identity stands for what is in it.
-            return _read(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+            return read(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -125,7 +129,9 @@ def _note_use(fd: int, status: os.stat_result) -> None:
             os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
 
 
-@lru_cache(maxsize=2048)
-def _read(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
+def _read_anew(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
     with open(path, "rb") as file:
         return read_record(file.read())
+
+
+_read = memoized(1024)(_read_anew)

@@ -136,7 +136,10 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Answer]:
     except queue.Empty:
         raise TimeoutError(f"the name {host!r} was not resolved in time") from None
     if isinstance(answers, OSError):
-        raise answers
+        try:
+            raise answers
+        finally:
+            del answers  # or it would keep all that it comes by
     return answers
 
 

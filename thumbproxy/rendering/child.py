@@ -80,7 +80,7 @@ def _answer(engine: Engine, task: Task, usage: Memory) -> bytes:
     try:
         return made(work(engine, task), usage.read()[1])
     except ThumbproxyError as error:
-        problem = error
+        problem = error.fresh()  # which does not keep what it was raised in
     except MemoryError:
         problem = DecoderFailed(log="it needed more than render_memory")
     except Exception as error:

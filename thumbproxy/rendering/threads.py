@@ -58,6 +58,8 @@ class Threads:
             raise
         except MemoryError as error:  # of a picture that claims too much, most likely
             raise BrokenImage(log=f"MemoryError: {error}") from error
+        finally:
+            del future  # which has what is raised, which has this frame, and the source with it
 
     def workshop(self) -> Workshop:
         return Workshop("threads", self.size, self.size, {})
