@@ -1,6 +1,6 @@
 """A server under a mixed load and faults, for a while: `python -m benchmarks.soak`.
 
-    python -m benchmarks.soak [--minutes N] [--renders N] [--clients N]
+    python -m benchmarks.soak [--minutes N] [--renders N] [--clients N] [--small]
 
 Two parts, each with a `thumbproxy serve` of its own, a real memcached, and an origin that has
 pictures of every kind (up to 3200x2400, most of them small), broken files, and faults:
@@ -9,7 +9,7 @@ pictures of every kind (up to 3200x2400, most of them small), broken files, and 
    hostile files among them, and what fails. Resident memory of the workers, and of their render
    processes as a group, is at the end at most 1.2 times what it was after the first 1000, and in
    the last quarter at most 1.03 times that of the quarter before; open files and threads do not
-   grow either. For a verdict that counts: --renders 100000.
+   grow either. For a verdict that counts: --renders 100000 --small.
 2. Faults, for --minutes. All kinds of requests, while one thing after another breaks: memcached,
    the origin, the cache directory, render processes, fork servers, workers; and reloads. Each
    reply is looked at: a 200 is the whole picture of its size, format and source, and whatever is
@@ -80,6 +80,9 @@ def main() -> int:
                                      description=__doc__.split(":")[0])  # fmt: skip
     parser.add_argument("--minutes", type=float, default=2, help="of faults; 0: none of that")
     parser.add_argument("--renders", type=int, default=20_000, help="0: none of that")
+    parser.add_argument(
+        "--small", action="store_true", help="small pictures only: ten times as many"
+    )
     parser.add_argument("--clients", type=int, default=12, help="at a time")
     parser.add_argument("--interval", type=float, default=10, help="seconds between two lines")
     arguments = parser.parse_args()
@@ -153,8 +156,8 @@ def watched(
     """Have clients ask until it is over, and tell how it goes."""
     pictures = gallery()
     clients = [
-        Clients(Plan(running.server.port, mix, seed, 0.01 if breaking else 0.0), pictures,
-                max(1, arguments.clients // PROCESSES))
+        Clients(Plan(running.server.port, mix, seed, 0.01 if breaking else 0.0, arguments.small),
+                pictures, max(1, arguments.clients // PROCESSES))
         for seed in range(1, PROCESSES + 1)
     ]  # fmt: skip
     began = told = time.monotonic()
