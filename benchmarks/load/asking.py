@@ -67,7 +67,8 @@ def _run(plan: Plan, gallery: list[Picture], count: int, asked: Connection) -> N
     over, lock = threading.Event(), threading.Lock()
     clients = [_Client(plan._replace(seed=plan.seed * 1000 + n), gallery, over, asked, lock)
                for n in range(count)]  # fmt: skip
-    threads = [threading.Thread(target=client.go_on) for client in clients]
+    # Daemons, or they would go on when the benchmark is interrupted.
+    threads = [threading.Thread(target=client.go_on, daemon=True) for client in clients]
     for thread in threads:
         thread.start()
     asked.recv()
