@@ -93,6 +93,20 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def png_of(
+    size: tuple[int, int], depth: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]
+) -> bytes:
+    """A PNG of unfiltered rows, as they lie in the file."""
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0))
+    body = b"".join(png_chunk(kind, content) for kind, content in chunks)
+    row = len(rows) // size[1]
+    raw = b"".join(b"\0" + rows[n * row : (n + 1) * row] for n in range(size[1]))
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + body + png_chunk(b"IDAT", zlib.compress(raw))
+        + png_chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
 def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
     """A PNG with one more chunk after its header."""
     return png[:33] + png_chunk(kind, body) + png[33:]

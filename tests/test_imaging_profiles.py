@@ -24,6 +24,7 @@ from pictures import (
     landscape,
     opened,
     png_chunk,
+    png_of,
     quadrants,
     swapping_profile,
     with_chunk,
@@ -371,3 +372,117 @@ def test_a_profile_with_a_wrong_checksum_is_passed_over_as_in_browsers() -> None
     source[start + 4 + length] ^= 1
     assert png_chunk(b"iCCP", bytes(source[start + 4 : start + 4 + length])) not in source
     assert corners(rendered(bytes(source))) == [RED, GREEN, BLUE, WHITE]
+
+
+# --- channels are those of the file, whatever mode a decoder has for them
+
+GAMMA = 1.8
+GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
+SAMPLES = {GREY: 1, COLOUR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOUR_ALPHA: 4}
+# Depth, kind of colour, and whether tRNS makes the first pixel transparent.
+KINDS = [
+    *((depth, GREY, clear) for depth in (2, 4, 8, 16) for clear in (False, True)),
+    *((depth, COLOUR, clear) for depth in (8, 16) for clear in (False, True)),
+    *((depth, PALETTE, clear) for depth in (1, 2, 4, 8) for clear in (False, True)),
+    *((depth, kind, True) for depth in (8, 16) for kind in (GREY_ALPHA, COLOUR_ALPHA)),
+]
+GREY_ICC, COLOUR_ICC = grey_profile(GAMMA), matrix_profile(SRGB_COLUMNS, GAMMA)
+CHROMATICITIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+GAMA = (b"gAMA", struct.pack(">I", round(100_000 / GAMMA)))
+ICC = {icc: (b"iCCP", b"icc\0\0" + zlib.compress(icc)) for icc in (GREY_ICC, COLOUR_ICC)}
+
+
+def one_shade(
+    depth: int, kind: int, clear: bool, *colours: tuple[bytes, bytes]
+) -> tuple[bytes, int]:
+    """A PNG of a row of one shade, after a black or transparent pixel; and that shade, 0 to 255."""
+    most = (1 << depth) - 1
+    half = 1 if kind == PALETTE else (most + 1) // 2 - 1
+    first, other = [0] * SAMPLES[kind], [half] * SAMPLES[kind]
+    if kind in (GREY_ALPHA, COLOUR_ALPHA):
+        other[-1] = most
+    bits = "".join(f"{sample:0{depth}b}" for sample in first + 7 * other)
+    chunks = list(colours)
+    if kind == PALETTE:
+        chunks.append((b"PLTE", bytes([0, 0, 0, 127, 127, 127])))
+    if clear and kind in (GREY, COLOUR, PALETTE):
+        chunks.append((b"tRNS", b"\0" if kind == PALETTE else bytes(2 * SAMPLES[kind])))
+    row = int(bits, 2).to_bytes(-(-len(bits) // 8), "big")
+    return png_of((8, 1), depth, kind, row, *chunks), 127 if kind == PALETTE else half * 255 // most
+
+
+def moving(png: bytes) -> bytes:
+    """An APNG of twice the same picture."""
+    at = png.index(b"IDAT") - 4
+    (length,) = struct.unpack_from(">I", png, at)
+    controls = [png_chunk(b"fcTL", struct.pack(">5I2H2B", number, 8, 1, 0, 0, 1, 9, 0, 0))
+                for number in (0, 1)]  # fmt: skip
+    second = png_chunk(b"fdAT", struct.pack(">I", 2) + png[at + 8 : at + 8 + length])
+    head = png[:33] + png_chunk(b"acTL", struct.pack(">II", 2, 0)) + png[33:at]
+    return head + controls[0] + png[at : at + 12 + length] + controls[1] + second + png[-12:]
+
+
+def by_curve(shade: int, gamma: float) -> float:
+    light = (shade / 255) ** gamma
+    return 255 * (12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize(("depth", "kind", "clear"), KINDS)
+def test_colours_of_a_png_are_followed_in_every_kind_and_depth(
+    depth: int, kind: int, clear: bool
+) -> None:
+    grey = kind in (GREY, GREY_ALPHA)
+    followed = {
+        1.0: [((b"cICP", b"\x01\x08\0\x01"),)],
+        GAMMA: [(GAMA,), (GAMA, (b"cHRM", CHROMATICITIES)), (ICC[COLOUR_ICC],)],
+    }
+    if grey:
+        followed[GAMMA].append((ICC[GREY_ICC],))
+    for gamma, ways in followed.items():
+        for colours in ways:
+            source, shade = one_shade(depth, kind, clear, *colours)
+            for file, format in (
+                (source, Format.PNG), (source, Format.JPEG),
+                (moving(source), Format.WEBP), (moving(source), Format.PNG),
+            ):  # fmt: skip
+                made = rendered(file, "q_100,lossless" if format is Format.WEBP else "_", format)
+                red, green, blue, alpha = pixel(made, 6, 0)
+                assert (red, green, blue) == pytest.approx([by_curve(shade, gamma)] * 3, abs=3)
+                assert alpha == 255
+                if format is not Format.JPEG:
+                    assert pixel(made, 0, 0)[3] == (0 if clear else 255)
+
+
+@pytest.mark.parametrize(("depth", "kind", "clear"), KINDS)
+def test_a_profile_of_grey_means_nothing_to_a_png_of_colours(
+    depth: int, kind: int, clear: bool
+) -> None:
+    """A palette is one of colours, also if all of them are grey."""
+    if kind in (COLOUR, PALETTE, COLOUR_ALPHA):
+        source, shade = one_shade(depth, kind, clear, ICC[GREY_ICC])
+        for file in (source, moving(source)):
+            assert pixel(rendered(file), 6, 0) == (shade, shade, shade, 255)
+
+
+def test_black_and_white_of_one_bit_have_a_curve_between_them() -> None:
+    for colours in ((ICC[GREY_ICC],), (GAMA,)):
+        source = png_of((8, 1), 1, GREY, b"\x55", *colours)
+        assert pixel(rendered(source, "w_1"), 0, 0)[0] == pytest.approx(by_curve(127, GAMMA), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "icc", "shade"),
+    [
+        ("L", GREY_ICC, by_curve(127, GAMMA)), ("L", COLOUR_ICC, by_curve(127, GAMMA)),
+        ("RGB", COLOUR_ICC, by_curve(127, GAMMA)), ("RGB", GREY_ICC, 127),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("progressive", [False, True])
+def test_colours_of_a_jpeg_are_followed_by_both_decoders(
+    mode: str, icc: bytes, shade: float, progressive: bool
+) -> None:
+    source = encoded(Image.new(mode, (40, 30), (127,) * len(mode) if mode != "L" else 127),
+                     icc_profile=icc, progressive=progressive)  # fmt: skip
+    odd = source[:-2] + b"stray" + source[-2:]  # which only Pillow takes, if it is progressive
+    for file in (source, odd):
+        assert pixel(rendered(file), 9, 9)[:3] == pytest.approx([shade] * 3, abs=3)

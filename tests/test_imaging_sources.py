@@ -24,6 +24,7 @@ from pictures import (
     landscape,
     opened,
     png_chunk,
+    png_of,
     quadrants,
     turned,
     with_chunk,
@@ -139,20 +140,6 @@ def test_xmp_that_says_nothing_means_upright(form: str) -> None:
 # --- depths, palettes, keys
 
 
-def png(
-    size: tuple[int, int], depth: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]
-) -> bytes:
-    """A PNG of unfiltered rows, as they lie in the file."""
-    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0))
-    body = b"".join(png_chunk(kind, content) for kind, content in chunks)
-    row = len(rows) // size[1]
-    raw = b"".join(b"\0" + rows[n * row : (n + 1) * row] for n in range(size[1]))
-    return (
-        b"\x89PNG\r\n\x1a\n" + head + body + png_chunk(b"IDAT", zlib.compress(raw))
-        + png_chunk(b"IEND", b"")
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("depth", "row", "shades"),
     [
@@ -164,7 +151,7 @@ def png(
     ],
 )
 def test_grey_of_every_depth_has_its_shades(depth: int, row: bytes, shades: list[int]) -> None:
-    image = rendered(png((len(shades), 1), depth, 0, row))
+    image = rendered(png_of((len(shades), 1), depth, 0, row))
     assert [pixel(image, x, 0) for x in range(len(shades))] == [(s, s, s, 255) for s in shades]
 
 
@@ -180,7 +167,7 @@ def test_grey_of_every_depth_has_its_shades(depth: int, row: bytes, shades: list
 )
 def test_the_colour_key_of_a_grey_png_is_in_its_own_depth(depth: int, row: bytes, key: int) -> None:
     width = 2 if depth == 1 else 4
-    image = rendered(png((width, 1), depth, 0, row, (b"tRNS", struct.pack(">H", key))))
+    image = rendered(png_of((width, 1), depth, 0, row, (b"tRNS", struct.pack(">H", key))))
     alphas = [pixel(image, x, 0)[3] for x in range(width)]
     assert alphas == [255, 0, 255, 255][:width]
 
@@ -192,14 +179,14 @@ def test_the_colour_key_of_a_colour_png_counts_to_its_last_bit(depth: int) -> No
     letter = "B" if depth == 8 else "H"
     samples = [round(value * one) for colour in colours for value in colour]
     key = struct.pack(">3H", *samples[:3])
-    image = rendered(png((3, 1), depth, 2, struct.pack(f">9{letter}", *samples), (b"tRNS", key)))
+    image = rendered(png_of((3, 1), depth, 2, struct.pack(f">9{letter}", *samples), (b"tRNS", key)))
     assert [pixel(image, x, 0)[3] for x in range(3)] == [0, 255, 255]
     assert pixel(image, 1, 0)[2] == 7
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\1", b"\0\1\0\2", bytes(7)])
 def test_a_colour_key_of_the_wrong_length_is_none(body: bytes) -> None:
-    source = png((1, 1), 8, 2, b"\1\2\3", (b"tRNS", body))
+    source = png_of((1, 1), 8, 2, b"\1\2\3", (b"tRNS", body))
     assert pixel(rendered(source), 0, 0) == (1, 2, 3, 255)
     assert not read_header(source, LIMITS).has_alpha
 
@@ -208,7 +195,7 @@ def test_a_colour_key_of_the_wrong_length_is_none(body: bytes) -> None:
 def test_palettes_keep_colours_and_half_transparency(depth: int) -> None:
     palette = (b"PLTE", bytes([*RED, *GREEN]))
     row = bytes([1 << (8 - 2 * depth)]) if depth < 8 else b"\0\1"
-    image = rendered(png((2, 1), depth, 3, row, palette, (b"tRNS", b"\x80")))
+    image = rendered(png_of((2, 1), depth, 3, row, palette, (b"tRNS", b"\x80")))
     assert pixel(image, 0, 0) == (*RED, 128)
     assert pixel(image, 1, 0) == (*GREEN, 255)
 
@@ -227,7 +214,7 @@ def test_interlaced_pngs_are_read() -> None:
 
 def test_grey_with_alpha_of_8_and_16_bits_is_kept() -> None:
     for depth, row in ((8, b"\x30\x80"), (16, b"\x30\x55\x80\x99")):
-        assert pixel(rendered(png((1, 1), depth, 4, row)), 0, 0) == (48, 48, 48, 128)
+        assert pixel(rendered(png_of((1, 1), depth, 4, row)), 0, 0) == (48, 48, 48, 128)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

@@ -110,7 +110,7 @@ def test_a_fit_that_need_not_be_close_takes_few_tries(closely: bool) -> None:
 def test_arithmetic_coding_that_ends_early_is_never_taken_for_whole() -> None:
     """Its decoder makes zeros of what is missing and says nothing."""
     header = read_header(encoded(landscape(40, 30)).replace(b"\xff\xc0", b"\xff\xc9", 1), LIMITS)
-    assert not header.one_scan
+    assert not header.scan
 
 
 def test_a_webp_animation_of_one_frame_is_a_picture() -> None:

@@ -3,7 +3,8 @@
 JPEG goes through libjpeg-turbo (simplejpeg), which is twice as fast as Pillow's decoder, strict
 about damage, and scales while it decodes. What it refuses gets a second opinion from Pillow,
 because cameras write files that are odd but whole; a file that is cut short, both refuse. WebP
-stills go to libwebp.
+stills go to libwebp, and what is stored as parts of a canvas (GIF, APNG, animated WebP) is put
+together by the code that makes animations.
 Pillow is given the picture alone: what it would read besides can only cost time or be wrong.
 """
 
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -21,19 +22,20 @@ from PIL import Image
 from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError
 from thumbproxy.imaging import webp
 from thumbproxy.imaging.alpha import without_idle_alpha
+from thumbproxy.imaging.animation.frames import decode_frames
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.headers import Header
 from thumbproxy.imaging.headers.jpeg import essential_jpeg
 from thumbproxy.imaging.headers.png import essential_png
+from thumbproxy.imaging.png import decode_png, resizable
 from thumbproxy.imaging.scratch import Memory, borrow, give_back
 from thumbproxy.media import Format
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _JPEG_MODES = {1: "L", 3: "RGBX", 4: "CMYK"}
 _JPEG_COLOURS = {"L": "GRAY"}
 _END_OF_JPEG = b"\xff\xd9"
-_BAND = 256  # rows
+# Within a scan 0xFF is stuffed, repeated to fill, or begins a marker to restart at.
+_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,13 @@ def decode(source: bytes, header: Header, plan: Plan, page: int = 1) -> Decoded:
     try:
         if header.format is Format.JPEG:
             return _jpeg(source, header, plan)
-        if header.format is Format.WEBP and webp.available and not header.animated:
+        if header.in_parts:
+            return _put_together(source, header, page)
+        if header.format is Format.PNG:
+            return _png(source, header)
+        if webp.available:
             return _webp(source, header)
-        return _with_pillow(source, header, plan, page)
+        return _with_pillow(source, header, plan)
     except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
@@ -82,13 +88,15 @@ def _jpeg(source: bytes, header: Header, plan: Plan) -> Decoded:
     try:
         return _strictly(source, header, plan)
     except ValueError:
-        # All there but for the end, which not all programs write: with the end in its place, the
-        # strict decoder tells such a file from one that is cut short. (A progressive one it would
-        # take for whole that has lost its last scans.)
-        if header.one_scan and _END_OF_JPEG not in source[-64:]:
+        # All there but for the end, which not all programs write, or which is damaged: with the end
+        # in its place, the strict decoder tells such a file from one that is cut short. (A
+        # progressive one it would take for whole that has lost its last scans.)
+        if header.scan:
+            found = _AFTER_SCAN.search(source, header.scan)
+            whole = source[: found.start() if found else None] + _END_OF_JPEG
             with contextlib.suppress(ValueError):
-                return _strictly(source + _END_OF_JPEG, header, plan)
-    return _with_pillow(source, header, plan, 1)
+                return _strictly(whole, header, plan)
+    return _with_pillow(source, header, plan)
 
 
 def _strictly(source: bytes, header: Header, plan: Plan) -> Decoded:
@@ -136,21 +144,33 @@ def _webp(source: bytes, header: Header) -> Decoded:
     return Decoded(image, icc=header.icc, lease=memory)
 
 
-def _with_pillow(source: bytes, header: Header, plan: Plan, page: int) -> Decoded:
-    body = _essential(source, header)
+def _with_pillow(source: bytes, header: Header, plan: Plan) -> Decoded:
     eighths = 8
-    with Image.open(io.BytesIO(body), formats=(header.format.name,)) as image:
+    if header.format is Format.JPEG:
+        source = essential_jpeg(source)
+    with Image.open(io.BytesIO(source), formats=(header.format.name,)) as image:
         if image.width > header.width or image.height > header.height:
             # Two readers disagree about the size, and only one of them was held to the limits.
             raise BrokenImage(log=f"Pillow reads {image.size}, the header says otherwise")
-        if header.format is Format.JPEG:
-            eighths = _scale(image, header, plan.eighths)
         # A JPEG is never asked for a frame: seeking in one that holds several (MPO) has a history
         # of memory faults.
-        elif page > 1:
-            image.seek(page - 1)
+        if header.format is Format.JPEG:
+            eighths = _scale(image, header, plan.eighths)
         image.load()
-        picture = _keyed(image, body, header) if header.key and page == 1 else _resizable(image)
+        picture = resizable(image)
+    return _decoded(picture, header, eighths)
+
+
+def _png(source: bytes, header: Header) -> Decoded:
+    return _decoded(decode_png(essential_png(source), header), header)
+
+
+def _put_together(source: bytes, header: Header, page: int) -> Decoded:
+    *_, frame = decode_frames(source, header, page).frames
+    return _decoded(frame.image, header)
+
+
+def _decoded(picture: Image.Image, header: Header, eighths: int = 8) -> Decoded:
     size = _scaled(header.width, header.height, eighths)
     if picture.size != size:
         picture = picture.crop((0, 0, *size))
@@ -158,14 +178,6 @@ def _with_pillow(source: bytes, header: Header, plan: Plan, page: int) -> Decode
     # Whatever is left here, Pillow would write into the output: comments, profiles, palettes' keys.
     picture.info = {}
     return Decoded(picture, eighths, icc=header.icc)
-
-
-def _essential(source: bytes, header: Header) -> bytes:
-    if header.format is Format.JPEG:
-        return essential_jpeg(source)
-    if header.format is Format.PNG:
-        return essential_png(source, header)
-    return source
 
 
 def _scale(image: Image.Image, header: Header, eighths: int) -> int:
@@ -176,62 +188,3 @@ def _scale(image: Image.Image, header: Header, eighths: int) -> int:
         if image.size == _scaled(header.width, header.height, eighths):
             return eighths
     return 8
-
-
-def _resizable(image: Image.Image) -> Image.Image:
-    """The same picture in a mode that keeps its meaning when it is resized.
-
-    Palettes and bilevel pictures would be resized without any smoothing, colour keys would be
-    smoothed away, and 16 bits would be clipped to 8 instead of scaled.
-    """
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        opaque = image.mode in ("P", "L", "RGB") and "transparency" not in image.info
-        return image.convert("RGB" if opaque else "RGBA")
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("L", "LA", "RGB", "RGBX", "RGBA", "CMYK"):
-        return image.copy() if image.readonly else image
-    return image.convert("RGB")
-
-
-def _keyed(image: Image.Image, body: bytes, header: Header) -> Image.Image:
-    """The picture of a PNG with its colour key as alpha; all bits of the samples count."""
-    key = header.key
-    if header.depth < 8:
-        key = tuple(value * 255 // ((1 << header.depth) - 1) for value in key)  # as Pillow has them
-    low = _low_bytes(body) if header.depth == 16 and len(key) == 3 else None
-    alpha = Image.new("L", image.size, 255)
-    # In bands: of a whole picture, what is compared would take more memory than the picture.
-    for top in range(0, image.height, _BAND):
-        box = (0, top, image.width, min(top + _BAND, image.height))
-        if low is None:
-            clear = _matching(image.crop(box), key)
-        else:
-            clear = _matching(image.crop(box), tuple(value >> 8 for value in key))
-            clear &= _matching(low.crop(box), tuple(value & 255 for value in key))
-        alpha.paste(0, box, Image.fromarray(clear))
-    del low  # as large as the picture itself
-    picture = _resizable(image)
-    picture.putalpha(alpha)
-    return picture
-
-
-def _matching(image: Image.Image, colour: tuple[int, ...]) -> Mask:
-    """Where a picture has a colour."""
-    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
-    channels = samples.reshape(*samples.shape[:2], -1)
-    same: Mask = channels[..., 0] == colour[0]
-    for channel in range(1, len(colour)):
-        same &= channels[..., channel] == colour[channel]
-    return same
-
-
-def _low_bytes(png: bytes) -> Image.Image:
-    """The less significant halves of the samples of a PNG of 16 bits, which Pillow leaves out."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        # As if the order of bytes were the other one, the lower half comes first.
-        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
-        image.load()
-        return image

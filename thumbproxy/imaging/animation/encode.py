@@ -79,7 +79,7 @@ def _webp(
 ) -> bytes:
     # No key frames but the first: each would repeat what stands still, which made a file 2.6 times
     # as large, and nobody winds forward in these.
-    return _saved(
+    file = _saved(
         frames,
         "WEBP",
         duration=durations,
@@ -90,6 +90,10 @@ def _webp(
         kmax=0,
         **parameters,
     )
+    if frames[0].mode == "RGBA" and file.startswith(b"VP8X", 12):
+        # The encoder cuts what is empty off the frames, and forgets that the canvas shows through.
+        return file[:20] + bytes([file[20] | 0x10]) + file[21:]
+    return file
 
 
 def _avif(

@@ -6,7 +6,6 @@ GIF and APNG are put together by parts.py, WebP by libwebp.
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Iterator
 
 from PIL import Image
@@ -16,30 +15,36 @@ from thumbproxy.imaging.animation.gif_frames import read_gif
 from thumbproxy.imaging.animation.parts import Animation, Frame, count, shown
 from thumbproxy.imaging.animation.png_frames import read_png
 from thumbproxy.imaging.headers import Header
+from thumbproxy.imaging.png import in_channels
 from thumbproxy.media import Format
 
 __all__ = ["Animation", "Frame", "decode_frames"]
 
 
-def decode_frames(source: bytes, header: Header) -> Animation:
-    """The frames of a GIF, WebP or PNG that has several (header.frames).
+def decode_frames(source: bytes, header: Header, most: int | None = None) -> Animation:
+    """The first `most` frames, or all, of a picture that is stored in parts (header.in_parts).
 
     Raises BrokenImage, now or while it is iterated, for whatever a decoder dislikes, and for an
-    animation that has not all of the frames that its header counts; MemoryError. At any time one
+    animation that has not all of the frames that are asked for; MemoryError. At any time one
     decoded frame is in memory besides the canvas, and what disposal has to restore.
     """
+    most = most or header.frames
+    for _, _, right, bottom in (place.box for place in header.places[:most]):
+        if right > header.width or bottom > header.height:
+            raise BrokenImage(log="a frame lies outside of the canvas")
     try:
-        animation = _READERS[header.format](source, header)
+        animation = _READERS[header.format](source, header, most)
     except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
         raise _broken(error) from error
-    return Animation(_guarded(animation.frames), animation.loop, animation.icc)
+    return Animation(_guarded(animation.frames, header), animation.loop, header.icc)
 
 
-def _guarded(frames: Iterator[Frame]) -> Iterator[Frame]:
+def _guarded(frames: Iterator[Frame], header: Header) -> Iterator[Frame]:
     try:
-        yield from frames
+        for frame in frames:
+            yield Frame(in_channels(frame.image, header.channels), frame.duration)
     except (ThumbproxyError, MemoryError):
         raise
     except Exception as error:
@@ -51,19 +56,19 @@ def _broken(error: Exception) -> BrokenImage:
     return BrokenImage(log=f"{type(error).__name__}: {error}")
 
 
-def _webp(source: bytes, header: Header) -> Animation:
-    if _webp_shows_through(source):
+def _webp(source: bytes, header: Header, most: int) -> Animation:
+    if header.has_alpha:
         # Without the flag the decoder would make black of what browsers leave transparent.
         source = source[:20] + bytes([source[20] | 0x10]) + source[21:]
     image = Image.open(io.BytesIO(source), formats=("WEBP",))
-    count(getattr(image, "n_frames", 1), header)
+    count(getattr(image, "n_frames", 1), header.frames)
     if image.size != (header.width, header.height):
         raise BrokenImage(log=f"libwebp reads {image.size}, the header says otherwise")
-    return Animation(_webp_frames(image, header.frames), image.info["loop"], header.icc)
+    return Animation(_webp_frames(image, most), image.info["loop"])
 
 
-def _webp_frames(image: Image.Image, count: int) -> Iterator[Frame]:
-    for number in range(count):
+def _webp_frames(image: Image.Image, most: int) -> Iterator[Frame]:
+    for number in range(most):
         image.seek(number)
         image.load()
         whole = image.copy()
@@ -71,23 +76,7 @@ def _webp_frames(image: Image.Image, count: int) -> Iterator[Frame]:
         yield Frame(whole, round(shown(image.info["duration"])))
 
 
-def _webp_shows_through(source: bytes) -> bool:
-    """Whether a part of the canvas is ever empty, if all frames are opaque."""
-    at, canvas, bare = 12, b"", True
-    while at + 8 <= len(source):
-        kind, length = struct.unpack_from("<4sI", source, at)
-        if kind == b"VP8X":
-            canvas = source[at + 12 : at + 18]
-        elif kind == b"ANMF":
-            # Six bytes of position and six of size, then the duration, then the flags.
-            if bare and source[at + 8 : at + 20] != bytes(6) + canvas:
-                return True
-            bare = bool(source[at + 23] & 1)  # disposal: what it has drawn is removed again
-        at += 8 + length + (length & 1)
-    return False
-
-
-_READERS: dict[Format, Callable[[bytes, Header], Animation]] = {
+_READERS: dict[Format, Callable[[bytes, Header, int], Animation]] = {
     Format.GIF: read_gif,
     Format.PNG: read_png,
     Format.WEBP: _webp,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from functools import partial
+from itertools import islice
 
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
 from thumbproxy.imaging.animation.parts import (
     MOST_PLAYS,
     Animation,
-    Disposal,
     Part,
     composed,
     count,
@@ -20,90 +18,66 @@ from thumbproxy.imaging.animation.parts import (
     shown,
 )
 from thumbproxy.imaging.headers import Header
+from thumbproxy.imaging.headers.canvas import Place
+from thumbproxy.imaging.headers.gif import GifImage, gif_blocks, gif_images, table_size
 
-_BLOCK = re.compile(rb"[\x21\x2c\x3b]")
-_LOOPS = (b"\x0bNETSCAPE2.0\x03\x01", b"\x0bANIMEXTS1.0\x03\x01")
-# Browsers read 4 as 3: early writers took the field for flags.
-_DISPOSALS = {2: Disposal.CLEAR, 3: Disposal.RESTORE, 4: Disposal.RESTORE}
+_LOOPS = (b"!\xff\x0bNETSCAPE2.0\x03\x01", b"!\xff\x0bANIMEXTS1.0\x03\x01")
 
 
-def read_gif(source: bytes, header: Header) -> Animation:
+def read_gif(source: bytes, header: Header, most: int) -> Animation:
     """See frames.decode_frames."""
-    loop, parts, control = 1, [], b"\0\0\0\0"
-    shared, at = _palette(source, 13, source[10])
-    while (found := _BLOCK.search(source, at)) and found[0] != b"\x3b":
-        at = found.start()
-        if found[0] == b"\x2c":
-            part, at = _part(source, at, shared, control)
-            parts.append(part)
-            control = b"\0\0\0\0"  # it is for one frame
-            continue
-        if source.startswith(_LOOPS, at + 2):
-            # The repetitions after the first time.
-            (times,) = struct.unpack_from("<H", source, at + 16)
-            loop = min(times + 1, MOST_PLAYS) if times else 0
-        elif source[at + 1] == 0xF9:
-            control = source[at + 3 : at + 7]
-        at = _after_blocks(source, at + 2)
-    count(len(parts), header)
-    for left, top, right, bottom in (part.box for part in parts):
-        # What lies outside of the canvas is cut off, but first it would have to be decoded.
-        if right - left > header.width or bottom - top > header.height:
-            raise BrokenImage(log="a frame is larger than the canvas")
-    return Animation(composed(parts, (header.width, header.height)), loop)
+    shared = source[13 : 13 + table_size(source[10])]
+    images = islice(gif_images(source), most)
+    parts = [_part(source, *part, shared) for part in zip(images, header.places, strict=False)]
+    count(len(parts), most)
+    return Animation(composed(parts, (header.width, header.height)), _plays(source))
 
 
-def _part(source: bytes, at: int, shared: bytes, control: bytes) -> tuple[Part, int]:
-    """The frame whose image descriptor is at `at`, and the position after it."""
-    left, top, width, height, flags = struct.unpack_from("<HHHHB", source, at + 1)
-    palette, start = _palette(source, at + 10, flags)
-    end = _after_blocks(source, start + 1)
-    traits, delay, key = struct.unpack("<BHB", control)
-    transparent = key if traits & 1 else None
-    size, interlaced = (width, height), flags & 0x40
-    return Part(
-        box=(left, top, left + width, top + height),
-        duration=round(shown(delay * 10)),
-        disposal=_DISPOSALS.get(traits >> 2 & 7, Disposal.KEEP),
-        over=True,
-        opaque=transparent is None,
-        decode=partial(
-            _pixels, memoryview(source)[start:end], size, interlaced, palette or shared, transparent
-        ),
-    ), end
+def _plays(source: bytes) -> int:
+    """How many times it is shown: once, unless the file says how often it is repeated."""
+    plays = 1
+    for start, _, end in gif_blocks(source):
+        if source.startswith(_LOOPS, start) and start + 18 <= min(end, len(source)):
+            (times,) = struct.unpack_from("<H", source, start + 16)
+            plays = min(times + 1, MOST_PLAYS) if times else 0
+    return plays
+
+
+def _part(source: bytes, image: GifImage, place: Place, shared: bytes) -> Part:
+    left, top, right, bottom = place.box
+    decode = partial(_pixels, memoryview(source), image, shared, (right - left, bottom - top))
+    return Part(place, round(shown(image.delay * 10)), decode)
 
 
 def _pixels(
-    pixels: memoryview,
-    size: tuple[int, int],
-    interlaced: int,
-    palette: bytes,
-    transparent: int | None,
+    source: memoryview, image: GifImage, shared: bytes, seen: tuple[int, int]
 ) -> Image.Image:
-    """A frame, decoded as a still GIF of its own."""
-    if not size[0] or not size[1]:  # nothing is drawn, but it takes its time
-        return Image.new("RGBA", size)
+    """What is seen of an image, decoded as a still GIF of its own."""
+    if 0 in seen:  # nothing is drawn, but it takes its time
+        return Image.new("RGBA", seen)
+    left, top, right, bottom = image.box
+    size = (right - left, bottom - top)
+    palette = bytes(source[image.table]) or shared
     table = 0x80 | (len(palette) // 3).bit_length() - 2 if palette else 0
     screen = struct.pack("<HHBBB", *size, table, 0, 0)
-    place = struct.pack("<HHHHB", 0, 0, *size, interlaced)
-    image = opened(b"".join((b"GIF89a", screen, palette, b",", place, pixels, b";")), "GIF")
-    if transparent is None:
-        return image.convert("RGB")
-    image.info["transparency"] = transparent
-    return image.convert("RGBA")
+    place = struct.pack("<HHHHB", 0, 0, *size, 0x40 if image.interlaced else 0)
+    file = b"".join((b"GIF89a", screen, palette, b",", place, _data(source, image.pixels), b";"))
+    pixels = opened(file, "GIF")
+    if size != seen:
+        pixels = pixels.crop((0, 0, *seen))
+    if image.transparent is None:
+        return pixels.convert("RGB")
+    pixels.info["transparency"] = image.transparent
+    return pixels.convert("RGBA")
 
 
-def _palette(source: bytes, at: int, flags: int) -> tuple[bytes, int]:
-    """The colour table at `at`, if the flags before it say that there is one; where it ends."""
-    size = 3 << (flags & 7) + 1 if flags & 0x80 else 0
-    palette = source[at : at + size]
-    if len(palette) != size:
-        raise BrokenImage(log="a colour table is cut short")
-    return palette, at + size
-
-
-def _after_blocks(source: bytes, at: int) -> int:
-    """The position after a run of sub-blocks."""
-    while length := source[at]:
-        at += 1 + length
-    return at + 1
+def _data(source: memoryview, bounds: slice) -> bytes | memoryview:
+    """The sub-blocks of an image. If the file ends in the last of them, it has what is left."""
+    data = source[bounds]
+    if bounds.stop <= len(source):
+        return data
+    whole, at = bytearray(data), 1
+    while at + 1 + whole[at] < len(whole):
+        at += 1 + whole[at]
+    whole[at] = len(whole) - at - 1
+    return bytes(whole)

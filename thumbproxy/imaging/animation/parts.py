@@ -1,22 +1,21 @@
 """Animations as parts of a canvas, put together as browsers show them.
 
-The frames of GIF and APNG are parts of the canvas, each with a rule for what becomes of it. Every
-part is decoded by Pillow as a still picture of its own and put together here: Pillow's readers of
-animations differ from browsers in what they clear to, in disposal that outlives its frame, and in
-half-transparent pixels.
+The frames of GIF and APNG are parts of the canvas, each with a rule for what becomes of it; so is
+the only picture of a GIF, which may leave some of the canvas empty. Every part is decoded by Pillow
+as a still picture of its own and put together here: Pillow's readers of animations differ from
+browsers in what they clear to, in disposal that outlives its frame, and in half-transparent pixels.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers import Header
+from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
 
 # All browsers show frames of up to 10 ms, in any format, for 100: Chromium's and WebKit's
 # FrameDurationAtIndex, Firefox's FrameTimeout. Files that say 0 are made with that in mind.
@@ -25,13 +24,11 @@ HASTY, UNHURRIED = 11, 100
 LONGEST = 655_350
 MOST_PLAYS = 65_535
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The whole canvas, RGB or RGBA (the same for all frames of an animation), with pixels of its
-    own and without metadata; and for how long it is shown, in ms: 11 to LONGEST."""
+    """The whole canvas, L, LA, RGB or RGBA (the same for all frames of an animation), with pixels
+    of its own and without metadata; and for how long it is shown, in ms: 11 to LONGEST."""
 
     image: Image.Image
     duration: int
@@ -51,35 +48,17 @@ class Animation:
     icc: bytes = b""
 
 
-class Disposal(Enum):
-    """What becomes of a part when its time is over."""
-
-    KEEP = "stays"
-    CLEAR = "its region becomes transparent"
-    RESTORE = "its region becomes what it was before"
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """One frame as it lies in the file.
 
-    over    True: it is laid over the canvas; False: it replaces its region, alpha and all
-    opaque  it cannot have a transparent pixel
-    decode  its pixels, RGB or RGBA, of the size of `box`
+    duration  ms
+    decode    its pixels, RGB or RGBA, of the size of the place's box
     """
 
-    box: Box
+    place: Place
     duration: int
-    disposal: Disposal
-    over: bool
-    opaque: bool
     decode: Callable[[], Image.Image]
-
-
-def count(found: int, header: Header) -> None:
-    """Raises BrokenImage unless a decoder has found as many frames as the header counts."""
-    if found != header.frames:
-        raise BrokenImage(log=f"{found} frames of {header.frames}")
 
 
 def shown(duration: float) -> float:
@@ -87,50 +66,69 @@ def shown(duration: float) -> float:
     return UNHURRIED if duration < HASTY else min(duration, LONGEST)
 
 
-def composed(parts: list[Part], size: tuple[int, int]) -> Iterator[Frame]:
-    """The canvas after each of `parts`; what lies outside of it is cut off."""
-    canvas = Image.new("RGBA", size)
-    for number, part in enumerate(parts):
+def count(found: int, wanted: int) -> None:
+    """Raises BrokenImage unless a decoder has found all of the frames that it was asked for."""
+    if found != wanted:
+        raise BrokenImage(log=f"{found} frames of {wanted}")
+
+
+def composed(parts: Sequence[Part], size: tuple[int, int]) -> Iterator[Frame]:
+    """The canvas after each of `parts`."""
+    canvas: Image.Image | None = None  # as long as all of it is empty
+    mode = ""
+    for number, part in enumerate(parts, 1):
         pixels = part.decode()
-        if number == 0 and _stays_opaque(parts, pixels, size):
-            canvas = canvas.convert("RGB")
-        before = canvas.crop(part.box) if part.disposal is Disposal.RESTORE else None
-        _lay(pixels, canvas, part)
-        yield Frame(canvas.copy(), part.duration)
-        if before is not None:
-            canvas.paste(before, part.box)
-        elif part.disposal is Disposal.CLEAR:
-            canvas.paste(0, part.box)
+        mode = mode or _mode(parts, pixels, size)
+        shown = _drawn(pixels, part.place, canvas, mode=mode, size=size)
+        if number < len(parts):
+            canvas = _left(canvas, shown, part.place)
+        yield Frame(shown, part.duration)
 
 
-def _lay(pixels: Image.Image, canvas: Image.Image, part: Part) -> None:
-    if pixels.mode == "RGB" or not part.over:
-        canvas.paste(pixels, part.box)
-    elif canvas.mode == "RGBA":
-        canvas.alpha_composite(pixels, part.box[:2])
+def _drawn(
+    pixels: Image.Image,
+    place: Place,
+    canvas: Image.Image | None,
+    *,
+    mode: str,
+    size: tuple[int, int],
+) -> Image.Image:
+    """What is seen of a part on the canvas, which is drawn upon unless it has to be restored."""
+    alone = canvas is None or pixels.mode == "RGB" or not place.over
+    if alone and place.box == (0, 0, *size):  # nothing has to be put together
+        shown = pixels if pixels.mode == mode else pixels.convert(mode)
+        shown.info = {}
+        return shown
+    if canvas is None:
+        canvas = Image.new(mode, size)
+    elif place.disposal is Disposal.RESTORE:
+        canvas = canvas.copy()
+    if pixels.mode == "RGB" or not place.over:
+        canvas.paste(pixels, place.box)
+    elif mode == "RGBA":
+        canvas.alpha_composite(pixels, place.box[:2])
     else:
-        canvas.paste(pixels, part.box, pixels)
+        canvas.paste(pixels, place.box, pixels)
+    return canvas
 
 
-def _stays_opaque(parts: list[Part], first: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether no pixel of the canvas is ever seen transparent, given the first part's pixels."""
-    solid = first.mode == "RGB" or first.getchannel("A").getextrema() == (255, 255)
-    bare: Box | None = (0, 0, *size)  # what is transparent until the next part covers it
-    for part in parts:
-        if not (part.opaque or part.over):
-            return False
-        covers = part.opaque or (solid and part is parts[0])
-        if bare and not (covers and _contains(part.box, bare)):
-            return False
-        bare = {Disposal.KEEP: None, Disposal.CLEAR: part.box, Disposal.RESTORE: bare}[
-            part.disposal
-        ]
-    return True
+def _left(canvas: Image.Image | None, shown: Image.Image, place: Place) -> Image.Image | None:
+    """The canvas after a part's time, which shares no pixels with what was shown."""
+    if place.disposal is Disposal.RESTORE:
+        return canvas
+    if place.disposal is Disposal.CLEAR and place.box == (0, 0, *shown.size):
+        return None
+    left = shown.copy()
+    if place.disposal is Disposal.CLEAR:
+        left.paste(0, place.box)
+    return left
 
 
-def _contains(outer: Box, inner: Box) -> bool:
-    left, top, right, bottom = inner
-    return outer[0] <= left and outer[1] <= top and right <= outer[2] and bottom <= outer[3]
+def _mode(parts: Sequence[Part], first: Image.Image, size: tuple[int, int]) -> str:
+    """That of all frames: without alpha, if no pixel is ever seen transparent."""
+    opaque = first.mode == "RGB" or first.getchannel("A").getextrema() == (255, 255)
+    places = [part.place for part in parts]
+    return "RGBA" if shows_through(places, size, first_opaque=opaque) else "RGB"
 
 
 def opened(file: bytes, name: str) -> Image.Image:

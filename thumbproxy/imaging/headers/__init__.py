@@ -61,8 +61,9 @@ def _check(header: Header, limits: Limits) -> None:
         )
     if frames > MOST_FRAMES:
         raise BrokenImage(f"The source image has more than {MOST_FRAMES} frames.")
-    if width * height * frames > limits.source_pixels:
+    if width * height * frames + header.hidden > limits.source_pixels:
         in_frames = f" in {frames} frames" if frames > 1 else ""
+        in_frames += f", and {header.hidden} outside of them" if header.hidden else ""
         raise BrokenImage(
             f"The source image has {width} x {height} pixels{in_frames}; "
             f"at most {limits.source_pixels} altogether are allowed.",

@@ -65,7 +65,7 @@ def read_jpeg(source: bytes) -> Header:
     icc = _whole(profile, told)
     return Header(
         Format.JPEG, width, height, orientation=turned, channels=channels, icc=icc,
-        one_scan=one_scan, exif=next(iter(blocks), b""),
+        scan=scan if one_scan else 0, exif=next(iter(blocks), b""),
     )  # fmt: skip
 
 

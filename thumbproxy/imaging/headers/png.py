@@ -1,4 +1,4 @@
-"""The header of a PNG, and which of its chunks a decoder needs."""
+"""The header of a PNG, its chunks, and the stills that a decoder is given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from thumbproxy.imaging.exif import upright
+from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
 from thumbproxy.imaging.headers.facts import (
     MOST_BLOCKS,
     MOST_PROFILE,
@@ -22,11 +23,10 @@ from thumbproxy.media import Format
 _XMP = b"XML:com.adobe.xmp\0"
 # What is read here, if it comes before the pixels and its checksum is right.
 _COLOURS = {b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP"}
-_SIGNATURE = 8
-# All that pixels are made from; the last three are an animation's.
-_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
-_GREY_TYPES = (0, 4)
-_END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY_TYPES, _PALETTE, _ALPHA_TYPES = (0, 4), 3, (4, 6)
+_CONTROL = struct.Struct(">4x4I4xBB")  # fcTL: sizes, places, and how a frame is drawn and removed
+_DISPOSALS = {1: Disposal.CLEAR, 2: Disposal.RESTORE}
 
 
 @dataclass(slots=True)
@@ -37,7 +37,8 @@ class _Found:
     exif: bytes = b""
     xmp: bytes = b""
     frames: int = 0
-    cover: bool = False
+    controls: list[bytes] = field(default_factory=list)
+    covered: bool = False
     pixels: bool = False
 
 
@@ -46,7 +47,7 @@ def read_png(source: bytes) -> Header:
     width = height = colour_type = 0
     depth = 8
     found = _Found()
-    for kind, at, length in _chunks(source):
+    for kind, at, length in png_chunks(source):
         if kind == b"IHDR" and not width:
             width, height, depth, colour_type = struct.unpack_from(">IIBB", source, at)
         else:
@@ -54,18 +55,23 @@ def read_png(source: bytes) -> Header:
     transparent = found.colours.get(b"tRNS", b"")
     # Grey and colour pictures name one colour; the length tells whether they do.
     key = _samples(transparent) if len(transparent) == {0: 2, 2: 6}.get(colour_type) else ()
+    grey = colour_type in _GREY_TYPES
+    clear = colour_type in _ALPHA_TYPES or bool(key or (colour_type == _PALETTE and transparent))
+    places = [_place(control, opaque=not clear) for control in found.controls]
+    if places and not found.covered and places[0].box != (0, 0, width, height):
+        places = []  # the picture can only be the first frame if it is as large
     return Header(
         Format.PNG,
         width,
         height,
-        # A picture for viewers that do not animate comes before the animation.
-        max(found.frames + found.cover, 1),
+        found.frames if places else 1,
         upright([found.exif], _xmp_text(found.xmp)),
-        has_alpha=colour_type in (4, 6) or bool(key) or (colour_type == 3 and bool(transparent)),
-        icc=_profile(found.colours, colour_type in _GREY_TYPES),
+        has_alpha=clear or (bool(places) and shows_through(places, (width, height))),
+        channels=1 if grey else 3,
+        icc=_profile(found.colours, grey),
         key=key,
         depth=depth,
-        cover=found.cover,
+        places=places,
         exif=found.exif,
     )
 
@@ -75,11 +81,13 @@ def _note(found: _Found, source: bytes, kind: bytes, at: int, length: int) -> No
         found.pixels = True
     elif kind == b"acTL" and not found.pixels:
         (found.frames,) = struct.unpack_from(">I", source, at)
-        found.cover = True
-    elif kind == b"fcTL" and not found.pixels:
-        found.cover = False
+    elif kind == b"fcTL" and len(found.controls) < found.frames:
+        # A picture before the first of them is for viewers that do not animate, and not shown.
+        found.covered |= found.pixels and not found.controls
+        if length == _CONTROL.size and at + length <= len(source):
+            found.controls.append(source[at : at + length])
     elif kind in _COLOURS and not found.pixels and kind not in found.colours:
-        if length <= MOST_PROFILE and _sound(source, at, length):
+        if length <= MOST_PROFILE and sound(source, at, length):
             found.colours[kind] = source[at : at + length]
     elif kind == b"eXIf" and not found.exif:
         found.exif = source[at : at + length]
@@ -87,7 +95,14 @@ def _note(found: _Found, source: bytes, kind: bytes, at: int, length: int) -> No
         found.xmp = source[at + len(_XMP) : at + min(length, MOST_XMP)]
 
 
-def _sound(source: bytes, at: int, length: int) -> bool:
+def _place(control: bytes, *, opaque: bool) -> Place:
+    """What an fcTL chunk says about its frame."""
+    width, height, left, top, disposal, over = _CONTROL.unpack(control)
+    box = (left, top, left + width, top + height)
+    return Place(box, _DISPOSALS.get(disposal, Disposal.KEEP), over == 1, opaque)
+
+
+def sound(source: bytes, at: int, length: int) -> bool:
     """Whether the checksum of a chunk is right. Browsers pass over side chunks where it is not."""
     told = source[at + length : at + length + 4]
     return told == zlib.crc32(source[at - 4 : at + length]).to_bytes(4, "big")
@@ -124,13 +139,13 @@ def _profile(colours: dict[bytes, bytes], grey: bool) -> bytes:
     return gamma_profile(gamma, points, grey=grey)
 
 
-def _chunks(source: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(source: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(type, position, length) of every chunk, as a decoder will walk through them.
 
     A file that ends within or between chunks after the pixels have begun, ends there: whether all
     of the pixels are in it, the decoder knows.
     """
-    at = _SIGNATURE
+    at = len(SIGNATURE)
     pixels = False
     for _ in range(MOST_BLOCKS):
         if at >= len(source) or (pixels and at + 8 > len(source)):
@@ -144,24 +159,40 @@ def _chunks(source: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise too_many_parts()
 
 
-def essential_png(source: bytes, header: Header) -> bytes:
-    """The PNG without text, profiles and whatever else is no pixel, nor a still picture's key.
+def png_tables(source: bytes) -> list[bytes]:
+    """The chunks before the pixels that pixels are made from: IHDR, PLTE, and tRNS of a palette.
 
     Pillow would inflate texts and profiles, refuse a picture for a wrong checksum in them, and
     misread a colour key of less or more than 8 bits.
     """
-    parts = [source[:_SIGNATURE]]
+    tables = []
     palette = True
-    for kind, at, length in _chunks(source):
-        if kind not in _NEEDED or kind == b"IEND":
-            continue
+    for kind, at, length in png_chunks(source):
+        if kind == b"IDAT":
+            break
         if kind == b"IHDR":
-            palette = source[at + 9] == 3
-        elif kind == b"tRNS":
-            wanted = palette or (header.key and header.frames > 1)
-            if not wanted or not _sound(source, at, length):
-                continue
-        parts.append(source[at - 8 : at + length + 4])
-        if at + length + 4 > len(source):
-            return b"".join(parts)  # an end in the middle of a chunk would be taken for its data
-    return b"".join((*parts, _END))
+            palette = source[at + 9 : at + 10] == b"\3"
+        if kind in (b"IHDR", b"PLTE") or (
+            kind == b"tRNS" and palette and sound(source, at, length)
+        ):
+            tables.append(source[at - 8 : at + length + 4])
+    return tables
+
+
+def essential_png(source: bytes) -> bytes:
+    """The PNG's picture without whatever else is in the file, for a decoder of stills.
+
+    Of what comes after the tables nothing but pixels count: what stands in the place of the end
+    does no harm.
+    """
+    parts = [SIGNATURE, *png_tables(source)]
+    for kind, at, length in png_chunks(source):
+        if kind == b"IDAT":
+            parts.append(source[at - 8 : at + length + 4])
+            if at + length + 4 > len(source):
+                return b"".join(parts)  # an end within a chunk would be taken for its data
+    return b"".join((*parts, png_chunk(b"IEND", b"")))
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
