@@ -30,7 +30,8 @@ def read_gif(source: bytes, header: Header, most: int) -> Animation:
     images = islice(gif_images(source), most)
     parts = [_part(source, *part, shared) for part in zip(images, header.places, strict=False)]
     count(len(parts), most)
-    return Animation(composed(parts, (header.width, header.height)), _plays(source))
+    plays = _plays(source) if most > 1 else 1  # to know it takes a walk through all of the file
+    return Animation(composed(parts, (header.width, header.height)), plays)
 
 
 def _plays(source: bytes) -> int:

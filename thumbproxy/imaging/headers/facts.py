@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thumbproxy.errors import BrokenImage
@@ -54,7 +53,7 @@ class Header:
     scan: int = 0
     key: tuple[int, ...] = ()
     depth: int = 8
-    places: Sequence[Place] = ()
+    places: tuple[Place, ...] = ()
     hidden: int = 0
     exif: bytes = b""
 

@@ -68,7 +68,7 @@ def read_gif(source: bytes) -> Header:
         height,
         len(images),
         has_alpha=shows_through(places, (width, height)),
-        places=places,
+        places=tuple(places),
         hidden=sum(map(_hidden, images, places)),
     )
 

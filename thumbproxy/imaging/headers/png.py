@@ -71,7 +71,7 @@ def read_png(source: bytes) -> Header:
         icc=_profile(found.colours, grey),
         key=key,
         depth=depth,
-        places=places,
+        places=tuple(places),
         exif=found.exif,
     )
 

@@ -57,7 +57,7 @@ def read_webp(source: bytes) -> Header:
         # Frames may leave some of the canvas empty although the file announces no transparency.
         has_alpha or (bool(places) and shows_through(places, (width, height))),
         icc=told.get(b"ICCP", b""),
-        places=places,
+        places=tuple(places),
         exif=exif,
     )
 
