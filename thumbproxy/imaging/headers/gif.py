@@ -67,7 +67,8 @@ def read_gif(source: bytes) -> Header:
         width,
         height,
         len(images),
-        has_alpha=shows_through(places, (width, height)),
+        has_alpha=not all(place.opaque for place in places)
+        or shows_through(places, (width, height)),
         places=tuple(places),
         hidden=sum(map(_hidden, images, places)),
     )
