@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors  forking  lock_order
-    media  limits  kinds  hosts  heap  framing  http_dates  structured  memo
+    media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest
     options  signing  cache_control
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access
@@ -34,7 +34,7 @@ LAYERS = """
     health
     adapters
     build
-    bodies  logs  metrics_files
+    bodies  logs  metrics_files  listening
     streams
     clients
     sending

@@ -22,9 +22,7 @@ from thumbproxy.cdn.cloudflare import Cloudflare
 from thumbproxy.cdn.cloudfront import CloudFront
 from thumbproxy.cdn.fastly import Fastly
 from thumbproxy.errors import SettingsError
-from thumbproxy.imaging.exif_fields import EXIF_NAMES
-from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.imaging.watermark import Watermark, load_watermark
+from thumbproxy.extras import Lacking
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.metrics import Metrics, prometheus
@@ -40,12 +38,16 @@ from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
+from thumbproxy.suggest import hint
 from thumbproxy.wsgi import WSGIApp
 
-try:
+_of_pictures, _of_memcached = Lacking(), Lacking()
+with _of_pictures:
+    from thumbproxy.imaging.exif_fields import EXIF_NAMES
+    from thumbproxy.imaging.pillow import PillowEngine
+    from thumbproxy.imaging.watermark import Watermark, load_watermark
+with _of_memcached:
     from thumbproxy.caches.memcached import MemcachedCache
-except ImportError:  # pylibmc is an extra
-    MemcachedCache = None  # type: ignore[assignment,misc]
 
 log = logging.getLogger(__name__)
 # ext4 makes one inode for each 16 KiB of a disk: a full cache uses twice its share of them at most.
@@ -74,12 +76,10 @@ def cdns_of(settings: Settings, faults: list[str]) -> list[Cdn]:
         elif name == "cloudflare":
             cdns.append(Cloudflare(entry.id, entry.token, whole=entry.whole, **more))
         else:
-            try:
+            lacking = Lacking()
+            with lacking:
                 cdns.append(CloudFront(entry.id, prefix=settings.prefix, **more))
-            except ImportError:
-                faults.append(
-                    "cdn: botocore is missing for cloudfront; pip install 'thumbproxy[cloudfront]'."
-                )
+            faults += [f"cdn: for cloudfront, {lacking.fault}"] * bool(lacking.fault)
     return cdns
 
 
@@ -93,19 +93,19 @@ def metrics_of(settings: Settings, faults: list[str]) -> Metrics:
     """They cost some microseconds of each hit, so nobody pays who does not look at them."""
     if not (settings.metrics_token or SHARED_DIRECTORY in os.environ):
         return Metrics()
-    try:
+    lacking = Lacking()
+    with lacking:
         return prometheus()
-    except ImportError:
-        if settings.metrics_token:
-            faults.append("metrics_token: prometheus-client is missing; "
-                          "pip install 'thumbproxy[metrics]'.")  # fmt: skip
-        return Metrics()
+    if settings.metrics_token:
+        faults.append(f"metrics_token: {lacking.fault}")
+    return Metrics()
 
 
 def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
-    """Raises SettingsError."""
+    """Raises SettingsError, also without Pillow."""
+    _of_pictures.check()
     faults = [
-        f"exif_fields: there is no EXIF field {name!r}."
+        f"exif_fields: there is no EXIF field {name!r}{hint(name, EXIF_NAMES) or '.'}"
         for name in settings.exif_fields
         if name not in EXIF_NAMES
     ]
@@ -313,8 +313,8 @@ def memcached_of(
 ) -> MemcachedCache | None:
     if not settings.memcached:
         return None
-    if MemcachedCache is None:
-        faults.append("memcached: pylibmc is missing; pip install 'thumbproxy[memcached]'.")
+    if _of_memcached.fault:
+        faults.append(f"memcached: {_of_memcached.fault}")
         return None
     return MemcachedCache(
         settings.memcached,

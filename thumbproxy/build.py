@@ -38,7 +38,6 @@ from thumbproxy.health import (
     upstream_probe,
 )
 from thumbproxy.heap import return_large_blocks
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics
 from thumbproxy.ops import MetricsPage, PurgePage, not_found
@@ -57,6 +56,7 @@ from thumbproxy.wsgi import Middleware, WSGIApp
 
 if TYPE_CHECKING:
     from thumbproxy.caches.memcached import MemcachedCache
+    from thumbproxy.imaging.pillow import PillowEngine
 
 
 class ThumbProxy(Middleware):
@@ -218,17 +218,17 @@ def parts(
 ) -> Parts:
     """Build it all. faults: that are known already. Raises SettingsError with all of them."""
     limits = settings.limits
-    faults = list(faults)
+    faults, engine = list(faults), None
     try:
         engine = engine_of(settings, limits)
     except SettingsError as error:
-        faults, engine = [*faults, *error.faults], PillowEngine(limits)
+        faults += error.faults
     metrics = metrics_of(settings, faults)
     disk = disk_of(settings, metrics, faults)
     mounts = mounts_of(settings, origins, faults)
     memcached = memcached_of(settings, disk, metrics, faults)
     cdns = cdns_of(settings, faults)
-    if faults:
+    if faults or engine is None:
         raise SettingsError(faults)
     tiers = [tier for tier in (disk, memcached) if tier is not None]
     renders = Renders(

@@ -26,6 +26,7 @@ from thumbproxy.kinds import (
     shortest,
 )
 from thumbproxy.limits import Limits
+from thumbproxy.suggest import unknown
 
 
 class Option(NamedTuple):
@@ -139,7 +140,7 @@ class Options:
             key, _, value = token.partition("_")
             option = OPTIONS.get(key)
             if option is None:
-                raise BadOptions(f"There is no option {key!r}{_hint(key)}")
+                raise BadOptions(_unknown_key(key))
             if option.field in values:
                 raise BadOptions(f"The option {key!r} is given twice.")
             try:
@@ -181,14 +182,21 @@ class Options:
 _DEFAULTS = {f.name: f.default for f in fields(Options)}
 
 
-def _hint(key: str) -> str:
-    """What was probably meant: `width_400` and `w400` are `w_400`."""
+def _unknown_key(key: str) -> str:
+    """Says what was probably meant: `width_400` and `w400` are `w_400`."""
     if key in _BY_FIELD:
-        return f"; it is written {_BY_FIELD[key].key!r}."
+        return f"There is no option {key!r}; it is written {_BY_FIELD[key].key!r}."
     glued = re.fullmatch(r"([a-z]+)([0-9].*)", key)
     if glued and glued[1] in OPTIONS:
-        return f"; it is written '{glued[1]}_{glued[2]}'."
-    return f". Options are: {', '.join(OPTIONS)}."
+        return f"There is no option {key!r}; it is written '{glued[1]}_{glued[2]}'."
+    return unknown("option", key, OPTIONS)
+
+
+def unknown_field(name: str) -> str:
+    """Says what was probably meant by a keyword that is no field; URLs' keys are shorter."""
+    if name in OPTIONS:
+        return f"There is no option {name!r}; here it is {OPTIONS[name].field!r}."
+    return unknown("option", name, (*_BY_FIELD, "format"))
 
 
 def _not_allowed(name: str, value: object, option: Option) -> BadOptions:

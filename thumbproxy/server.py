@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,12 @@ from gunicorn.glogging import Logger
 
 from thumbproxy import logs
 from thumbproxy.errors import SettingsError
+from thumbproxy.listening import checked_bind
 from thumbproxy.metrics_files import MEMORY, retire, share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.purge import follow_purges
 from thumbproxy.settings import Settings
-from thumbproxy.worker import Worker, call_process
+from thumbproxy.worker import STOPPING, Worker, call_process, quieten
 
 __all__ = [
     "Log",
@@ -87,6 +88,20 @@ Build = Callable[[], tuple[Callable[..., Any], Settings]]
 
 
 class _Master(Arbiter):  # type: ignore[misc]
+    def handle_int(self) -> None:
+        """gunicorn's hook, at Ctrl-C."""
+        quieten()
+        self.stop(False)
+        sys.exit(128 + signal.SIGINT)
+
+    def spawn_worker(self) -> Any:
+        # A worker has our handlers until it has its own, and to it they mean nothing.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
     def reload(self) -> None:
         """gunicorn's hook, at SIGHUP. For a configuration that is refused, no worker need end."""
         if self.app.renew():
@@ -158,25 +173,10 @@ def run(
     build     makes it anew at SIGHUP, from the configuration as it is then; raises SettingsError
     Raises SettingsError when it cannot listen.
     """
-    _check_bind(settings.bind)
+    checked_bind(settings)
     logs.start(settings.log_format)
     call_process("thumb-master")
     _Server(app, settings, build, greeting).run()
-
-
-def _check_bind(bind: str) -> None:
-    """gunicorn would try for five seconds, and then say it in ten lines."""
-    if bind.startswith("unix:") or "GUNICORN_FD" in os.environ:  # a socket that we were handed
-        return
-    host, _, port = bind.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        socket.create_server((host.strip("[]"), int(port)), family=family).close()
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "there is no such port"
-        raise SettingsError(
-            [f"bind: cannot listen on {bind}: {reason}. Choose another with --bind."]
-        ) from None
 
 
 def post_worker_init(worker: Any) -> None:

@@ -5,7 +5,6 @@ The fields of `Settings` are the schema: name, kind of value, default and meanin
 
 from __future__ import annotations
 
-import difflib
 import re
 import secrets
 import tomllib
@@ -37,6 +36,7 @@ from thumbproxy.setting_kinds import (
     WatermarkSetting,
     WatermarkTable,
 )
+from thumbproxy.suggest import hint
 from thumbproxy.tags import SEPARATORS
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
@@ -291,7 +291,8 @@ class Settings:
             except BadOptions as error:
                 yield f"presets: of {name!r}, {error.reason}"
             if options.watermark not in (None, *self.watermarks):
-                yield f"presets: of {name!r}, there is no watermark {options.watermark!r}."
+                more = hint(options.watermark or "", self.watermarks) or "."
+                yield f"presets: of {name!r}, there is no watermark {options.watermark!r}{more}"
 
     @classmethod
     def load(
@@ -484,9 +485,8 @@ def _read(said: _Said) -> Any:
 
 def unknown_setting(label: str, name: str) -> str:
     """The fault of a name that is none, with the nearest that is one."""
-    near = difflib.get_close_matches(name, _FIELDS, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md has them all."
-    return f"{label}: there is no such setting{hint}"
+    more = hint(name, _FIELDS) or "; docs/configuration.md has them all."
+    return f"{label}: there is no such setting{more}"
 
 
 def _kind(setting: Field[Any]) -> Kind:

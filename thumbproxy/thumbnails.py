@@ -12,8 +12,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, over
 
 from thumbproxy.errors import BadOptions, BadSource
 from thumbproxy.limits import Limits
-from thumbproxy.options import OPTIONS, Options
+from thumbproxy.options import OPTIONS, Options, unknown_field
 from thumbproxy.signing import Signer
+from thumbproxy.suggest import unknown
 from thumbproxy.urls import AUTO, UrlCodec
 
 Preset = Mapping[str, Any] | str
@@ -174,8 +175,7 @@ class Thumbnails:
         try:
             return self._presets[name]
         except KeyError:
-            known = ", ".join(self._presets) or "none"
-            raise BadOptions(f"There is no preset {name!r}. Presets are: {known}.") from None
+            raise BadOptions(unknown("preset", name, self._presets)) from None
 
     def _signed(self, source: Source, options: Options, format: str) -> str:
         return self._base + self._urls.build(_name(source), options, format)
@@ -215,9 +215,8 @@ def _options(wanted: Mapping[str, Any]) -> Options:
     try:
         return Options(**{name: _value(name, given) for name, given in wanted.items()})
     except TypeError:
-        unknown = [name for name in wanted if name not in Options.__slots__]
-        known = ", ".join(Options.__slots__)
-        raise BadOptions(f"There is no option {unknown[0]!r}. Options are: {known}.") from None
+        wrong = next(name for name in wanted if name not in Options.__slots__)
+        raise BadOptions(unknown_field(wrong)) from None
 
 
 def _value(name: str, given: Any) -> Any:

@@ -15,6 +15,7 @@ from thumbproxy.media import Format
 from thumbproxy.memo import memoized
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
+from thumbproxy.suggest import unknown
 
 AUTO = "auto"
 OUTPUTS = {format.extension: format for format in Format}
@@ -128,9 +129,7 @@ class UrlCodec:
         check_source(source)
         options.check(self._limits)
         if format not in OUTPUTS and format != AUTO:
-            raise BadOptions(
-                f"There is no format {format!r}. Formats are: {', '.join(OUTPUTS)}, {AUTO}."
-            )
+            raise BadOptions(unknown("format", format, (*OUTPUTS, AUTO)))
         _check_format(options, format)
         stem = f"{source}/{options}"
         signature = self._signer.sign(f"{stem}.{format}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import selectors
 import signal
 import socket
@@ -32,6 +34,13 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # caches, origins and renders.
 _FILES_OF_A_CLIENT = 2
 _OTHER_FILES = 128
+# The signals by which a server is stopped.
+STOPPING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def quieten() -> None:
+    """Leave out of gunicorn's log how it ends, one line for each process."""
+    logging.getLogger("gunicorn.error").setLevel(logging.WARNING)
 
 
 def call_process(name: str) -> None:
@@ -67,15 +76,25 @@ class Worker(SendingWorker):
         self._current = threading.local()
 
     def init_process(self) -> None:
-        # Until gunicorn has its own handler, the signal to stop would be lost, and the master would
-        # wait for us in vain.
+        # Until gunicorn has its own handlers, the signals to stop would be lost, and the master
+        # would wait for us in vain.
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "alive", False))
+        for name in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(name, self.handle_quit)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         room = (allowed_files() - _OTHER_FILES) // _FILES_OF_A_CLIENT
         self.worker_connections = max(self.cfg.threads + 1, min(self.worker_connections, room))
         self.max_keepalived = self.worker_connections - self.cfg.threads
         reserve()
         call_process("thumb-worker")
         super().init_process()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """gunicorn's hook: end at once. What is being loaded then would end in tracebacks."""
+        if not self.booted:
+            os._exit(0)
+        quieten()
+        super().handle_quit(sig, frame)
 
     # -- requests come ---------------------------------------------------------------------
 

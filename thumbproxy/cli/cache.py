@@ -13,12 +13,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
 
 from thumbproxy.adapters import disk_cache
 from thumbproxy.caches.base import Scope
-from thumbproxy.cli.group import Command, Refusal, cache_home, check_cache, config_option
+from thumbproxy.cli.group import (
+    Command,
+    Refusal,
+    cache_home,
+    check_cache,
+    config_option,
+    interruptible,
+)
 from thumbproxy.errors import PurgeFailed
+from thumbproxy.extras import Lacking
 from thumbproxy.limits import Deadline
 from thumbproxy.settings import Settings, Size
 
@@ -166,11 +173,12 @@ def _ago(when: float) -> str:
 @contextmanager
 def _shown() -> Iterator[Callable[[str], None]]:
     """Shows a text that changes, to people; logs are spared."""
-    if not sys.stderr.isatty():
+    status = _status() if sys.stderr.isatty() else None
+    if status is None:
         yield lambda text: None
         return
     shown = 0.0
-    with Console(stderr=True).status("") as status:
+    with interruptible(), status:
 
         def show(text: str) -> None:
             nonlocal shown
@@ -179,6 +187,15 @@ def _shown() -> Iterator[Callable[[str], None]]:
                 status.update(text)
 
         yield show
+
+
+def _status() -> Any:
+    """A line on the terminal that can be changed; None without rich, which is an extra."""
+    with Lacking():
+        from rich.console import Console  # noqa: PLC0415
+
+        return Console(stderr=True).status("")
+    return None
 
 
 @contextmanager

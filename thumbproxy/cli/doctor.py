@@ -90,17 +90,25 @@ def _read(config: str | None, arguments: dict[str, str | None]) -> tuple[Setting
 def _without_settings(settings: Settings, faults: list[str]) -> Iterator[Finding]:
     """What can be told of a machine before its settings can be used."""
     plain = replace(settings, watermarks={}, presets={}, exif_fields=())
-    trial = try_out(runner_of(engine_of(plain, plain.limits), plain, Metrics()))
-    yield from software(contained=trial.contained)
-    yield from sandbox(trial)
+    yield from _renders(plain)
     yield from (Finding("settings", "critical", fault) for fault in faults)
     yield from machine(plain, plain.workers)
 
 
-def _examined(settings: Settings, config: str | None) -> Iterator[Finding]:
-    trial = try_out(runner_of(engine_of(settings, settings.limits), settings, Metrics()))
+def _renders(settings: Settings) -> Iterator[Finding]:
+    """What pictures are made with; without Pillow there is nothing to try out."""
+    try:
+        engine = engine_of(settings, settings.limits)
+    except SettingsError:
+        yield from software(contained=False)
+        return
+    trial = try_out(runner_of(engine, settings, Metrics()))
     yield from software(contained=trial.contained)
     yield from sandbox(trial)
+
+
+def _examined(settings: Settings, config: str | None) -> Iterator[Finding]:
+    yield from _renders(settings)
     yield from safety(settings, config)
     yield from overrides(config, os.environ)
     yield from reach(settings)

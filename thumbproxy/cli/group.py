@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,10 +31,32 @@ class Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            sys.exit(128 + signal.SIGINT)
         except SettingsError as error:
             raise Refusal("\n       ".join(error.faults)) from None
         except RequestError as error:
             raise Refusal(error.reason) from None
+
+
+@contextmanager
+def interruptible(begin: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """While there is something to tidy up, Ctrl-C raises KeyboardInterrupt, after `begin`, in place
+    of ending the process on the spot."""
+
+    def interrupt(*_: object) -> None:
+        begin()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 config_option = click.option(

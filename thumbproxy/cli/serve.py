@@ -13,12 +13,19 @@ from thumbproxy import logs
 from thumbproxy.adapters import engine_of, with_all_faults
 from thumbproxy.build import ThumbProxy, standalone
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
+from thumbproxy.extras import Lacking
+from thumbproxy.listening import checked_bind
+from thumbproxy.metrics_files import share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
-from thumbproxy.playground import GalleryApp, make_samples
-from thumbproxy.server import run, share_metrics
 from thumbproxy.settings import Settings, overridden
 from thumbproxy.thumbnails import Thumbnails
 from thumbproxy.wsgi import WSGIApp
+
+_lacking = Lacking()
+with _lacking:
+    from thumbproxy.playground import GalleryApp, make_samples
+with _lacking:
+    from thumbproxy.server import run
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +42,8 @@ def serve(config: str | None, **arguments: str | None) -> None:
     Signing keys come from THUMBPROXY_KEYS or from the file; `thumbproxy keygen` makes one.
     """
 
+    _lacking.check()
+
     def load() -> Settings:
         return with_all_faults(lambda: serving_settings(config, arguments))
 
@@ -46,7 +55,7 @@ def serve(config: str | None, **arguments: str | None) -> None:
         _tell_overridden(config)
         return app, settings
 
-    settings = load()
+    settings = with_all_faults(lambda: checked_bind(serving_settings(config, arguments)))
     if settings.metrics_token:
         share_metrics()
     app = standalone(settings)
@@ -85,7 +94,10 @@ def _tell_overridden(config: str | None) -> None:
 )
 def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
     """Serve a gallery of sample pictures, without any configuration."""
+    _lacking.check()
     home = cache_dir or cache_home() / "demo"
+    settings = Settings(keys=(secrets.token_urlsafe(32),), bind=bind, cache_dir=str(home / "cache"))
+    checked_bind(settings)
     try:
         if photos is None:
             photos = home / "photos"
@@ -95,7 +107,6 @@ def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
         raise click.ClickException(
             f"{home} cannot be used: {error.strerror}. Choose another folder with --cache-dir."
         ) from None
-    settings = Settings(keys=keys, bind=bind, cache_dir=str(home / "cache"))
     gallery = GalleryApp(Thumbnails(keys), photos, engine=engine_of(settings, settings.limits))
     app = ThumbProxy(
         gallery, keys=keys, cache_dir=settings.cache_dir, origins={"": str(photos.absolute())}
@@ -107,8 +118,10 @@ def _kept_key(path: Path) -> str:
     """The demo's own key, made once, so that its cache outlives a restart."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.touch(mode=0o600)
+        temporary.write_text(secrets.token_urlsafe(32))
+        temporary.replace(path)  # whole, or a demo that was stopped meanwhile left half a key
     return path.read_text()
 
 

@@ -18,7 +18,7 @@ import click
 
 from thumbproxy.adapters import served_origins
 from thumbproxy.build import parts
-from thumbproxy.cli.group import cache_options, serving_settings
+from thumbproxy.cli.group import cache_options, interruptible, serving_settings
 from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.settings import Settings
@@ -36,7 +36,6 @@ from thumbproxy.warm.tasks import Planner, Warmer
 from thumbproxy.warm.variants import Variant, preset_text, variants
 
 _FLEET_JOBS = 8
-_INTERRUPTED = 130
 
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
@@ -151,11 +150,12 @@ def warm(  # noqa: PLR0913 - one for each option of the command
     with _journal(journal) as kept:
         run = Run(planner, warmer, jobs=jobs, display=display(), journal=kept, stop=stop,
                   count=_total(everything))  # fmt: skip
-        with _interrupted_by_person(stop):
+        # `stop` as well: Python drops a KeyboardInterrupt that comes in a finalizer.
+        with interruptible(stop.set):
             tally = run.warm(chained(part.found for part in everything))
     click.echo("\n".join(tally.summary()))
     if not tally.complete:
-        sys.exit(_INTERRUPTED if tally.interrupted else 1)
+        sys.exit(128 + signal.SIGINT if tally.interrupted else 1)
 
 
 @contextmanager
@@ -230,24 +230,6 @@ def _total(lists: Sequence[_From]) -> Callable[[], int] | None:
     """How many sources there are, if that is known of all lists."""
     lengths = [part.length for part in lists if part.length]
     return (lambda: sum(length() for length in lengths)) if len(lengths) == len(lists) else None
-
-
-@contextmanager
-def _interrupted_by_person(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop`, too: Python drops a KeyboardInterrupt that comes in a finalizer."""
-
-    def interrupt(*_: object) -> None:
-        stop.set()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _locations(settings: Settings) -> dict[str, str]:

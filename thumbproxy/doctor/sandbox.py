@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
-from PIL import Image
-
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.errors import ThumbproxyError
+from thumbproxy.extras import Lacking
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop
+
+with Lacking():  # then there is nothing to be tried out
+    from PIL import Image
 
 _GROUP = "renders"
 _SECONDS = 30.0

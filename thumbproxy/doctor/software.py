@@ -11,12 +11,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import PIL
-from PIL import features
-
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.doctor.holes import before, known_holes, numbers
 from thumbproxy.doctor.simd import compiled_for, cpu_has
+from thumbproxy.extras import Lacking
+
+_lacking = Lacking()
+with _lacking:
+    import PIL
+    from PIL import features
 
 _GROUP = "software"
 _LEAST_GUNICORN = "27"
@@ -45,17 +48,21 @@ def installed() -> Engine:
 
 def software(*, contained: bool) -> Iterator[Finding]:
     """contained: whether a decoder that is taken over can do nothing."""
-    engine = installed()
     ours = _version("thumbproxy") or "of a checkout"
     yield Finding(_GROUP, "ok", f"thumbproxy {ours}, Python {platform.python_version()}")
-    yield from _engine(engine)
-    names = [f"{name} {version}" for name, version in engine.versions.items() if name != "Pillow"]
-    yield Finding(_GROUP, "ok", f"codecs: {', '.join(names)}")
-    yield from _holes(engine, contained)
+    if not _lacking.fault:
+        yield from _engine(installed(), contained)
     yield from _server()
 
 
-def _engine(engine: Engine) -> Iterator[Finding]:
+def _engine(engine: Engine, contained: bool) -> Iterator[Finding]:
+    yield from _build(engine)
+    names = [f"{name} {version}" for name, version in engine.versions.items() if name != "Pillow"]
+    yield Finding(_GROUP, "ok", f"codecs: {', '.join(names)}")
+    yield from _holes(engine, contained)
+
+
+def _build(engine: Engine) -> Iterator[Finding]:
     version = engine.versions["Pillow"]
     if not engine.simd:
         advice = "pip install 'thumbproxy[simd]', with CC='cc -mavx2', resizes faster"

@@ -33,14 +33,15 @@ _PATIENCE = 250  # ms for a process to end of which is asked how it ended
 _REMEMBERED = 256
 # They are for the worker, and reach all processes of its terminal or service. Renders in progress
 # are waited for; when the worker ends, we do.
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
-            signal.SIGUSR2)  # fmt: skip
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
+           signal.SIGUSR2)  # fmt: skip
 
 
 def main() -> None:
     """Arguments: the descriptor of the control connection, and the worker's id."""
-    for name in _IGNORED:
+    for name in IGNORED:
         signal.signal(name, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     prctl(PR_SET_NAME, b"thumb-forks")
     control = socket.socket(fileno=int(sys.argv[1]))
     worker = int(sys.argv[2])

@@ -7,16 +7,26 @@ import errno
 import logging
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from thumbproxy.errors import EngineFailed, Overloaded
 from thumbproxy.limits import Deadline
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, QUESTION, STILL_RUNS, UNKNOWN
+from thumbproxy.rendering.forkserver import (
+    ANSWER,
+    FORK,
+    HOW_ENDED,
+    IGNORED,
+    QUESTION,
+    STILL_RUNS,
+    UNKNOWN,
+)
 from thumbproxy.rendering.process import RenderProcess
 
 log = logging.getLogger(__name__)
@@ -217,6 +227,16 @@ class Starter:
             return process.wait()
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """What a program that is started meanwhile ignores later must not reach it before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _launch(plan: Plan) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Raises OSError."""
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -225,7 +245,7 @@ def _launch(plan: Plan) -> tuple[subprocess.Popen[bytes], socket.socket]:
         raise OSError(errno.ENOENT, "sys.executable does not say which Python this is")
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        with its, open(os.memfd_create("thumbproxy-plan"), "w+b") as plans:
+        with its, _held_back(), open(os.memfd_create("thumbproxy-plan"), "w+b") as plans:
             pickle.dump(sys.path, plans)
             pickle.dump(plan, plans)
             plans.seek(0)

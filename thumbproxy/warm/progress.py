@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
+from thumbproxy.extras import Lacking
 from thumbproxy.warm.tally import Tally
 
 _LINE_SECONDS = 5.0
@@ -41,7 +42,7 @@ class Bar:
     """For people. It moves to and fro while the number of sources is not known."""
 
     def __init__(self) -> None:
-        # Here, because `serve` is of the same command line and needs none of it.
+        # An extra.
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
@@ -68,4 +69,7 @@ class Bar:
 
 
 def display() -> Display:
-    return Bar() if sys.stderr.isatty() else Lines()
+    if sys.stderr.isatty():
+        with Lacking():
+            return Bar()
+    return Lines()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from thumbproxy.errors import BadOptions
 from thumbproxy.media import Format
 from thumbproxy.options import Options
+from thumbproxy.suggest import unknown
 from thumbproxy.urls import AUTO
 
 
@@ -69,8 +70,7 @@ def preset_text(presets: Mapping[str, str], name: str) -> str:
     try:
         return presets[name]
     except KeyError:
-        known = ", ".join(presets) or "none"
-        raise BadOptions(f"There is no preset {name!r}. Presets are: {known}.") from None
+        raise BadOptions(unknown("preset", name, presets)) from None
 
 
 def audiences(auto_formats: Sequence[Format]) -> list[tuple[Format, ...]]:

@@ -1,0 +1,19 @@
+"""What was probably meant by a name that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """`; did you mean card?`, the nearest of the known names; "" when none is near."""
+    names = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(name).lower(), names, 1)
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """`There is no preset 'crad'; did you mean card?`, or else which there are."""
+    several = f". {kind.capitalize()}s are: {', '.join(known) or 'none'}."
+    return f"There is no {kind} {name!r}{hint(name, known) or several}"
