@@ -48,7 +48,7 @@ from thumbproxy.renders import Renders
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
 from thumbproxy.settings import Settings, unknown_setting
-from thumbproxy.signing import Signer
+from thumbproxy.signing import Signer, keys_of
 from thumbproxy.sources import Sources
 from thumbproxy.upstream import Gated, Upstream
 from thumbproxy.urls import UrlCodec
@@ -66,7 +66,8 @@ class ThumbProxy(Middleware):
     origins   source prefix -> where its sources come from: an origin (`Folder`, `HttpOrigin`), a
               WSGI application, a folder's path or an HTTP URL. By default `app` has them all.
     on_purge  called after each purge of this ThumbProxy with its Scope and its tag; or several
-    settings  the fields of `Settings`: keys, cache_dir, memcached, prefix, ...
+    settings  the fields of `Settings`: keys, cache_dir, memcached, prefix, ... Without any keys,
+              those of the environment's THUMBPROXY_KEYS count.
 
     Raises SettingsError with everything that is wrong.
     """
@@ -84,6 +85,7 @@ class ThumbProxy(Middleware):
         hooks = (on_purge,) if callable(on_purge) else tuple(on_purge)
         try:
             given = {name: value for name, value in settings.items() if name not in unknown}
+            given["keys"] = given.get("keys") or keys_of(os.environ)
             checked = with_all_faults(
                 lambda: Settings.checked(given),
                 lambda settings, faults: origins_added(settings, origins or {}, faults),

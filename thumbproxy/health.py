@@ -18,6 +18,7 @@ from thumbproxy.forwarding import malformed
 from thumbproxy.ops import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.rendering.base import Workshop
 from thumbproxy.responses import Environ, Response
+from thumbproxy.wsgi import NotWsgi
 
 State = Literal["ok", "degraded", "down"]
 
@@ -183,7 +184,14 @@ class Site:
         self._stopping = stopping
         self._start()
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(
+        self,
+        environ: Environ,
+        start_response: Callable[..., Any] | None = None,
+        send: object = None,
+    ) -> Iterable[bytes]:
+        if start_response is None or send is not None:
+            raise NotWsgi
         refused = malformed(environ)
         if refused is not None:
             return refused(environ, start_response)

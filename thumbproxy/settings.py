@@ -36,6 +36,7 @@ from thumbproxy.setting_kinds import (
     WatermarkSetting,
     WatermarkTable,
 )
+from thumbproxy.signing import HOW_TO_GIVE_KEYS
 from thumbproxy.suggest import hint
 from thumbproxy.tags import SEPARATORS
 
@@ -272,10 +273,7 @@ class Settings:
         if wrong.isdisjoint(_OF_PRESETS):
             faults += self._preset_faults()
         if self.keys == ():
-            faults.append(
-                "keys: none given. `thumbproxy keygen` makes one; put it into THUMBPROXY_KEYS "
-                "or, as a list, into the configuration."
-            )
+            faults.append(f"keys: none given. {HOW_TO_GIVE_KEYS}")
         if wrong.isdisjoint(("origin", "origins")) and self.origin and "" in self.origins:
             faults.append("origin: it is given, and origins has one with the prefix \"\" as well; "
                           "leave one of them out.")  # fmt: skip

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+# The environment's list of keys, with commas between.
+KEYS_VARIABLE = "THUMBPROXY_KEYS"
 SIGNATURE_LENGTH = 22
 MINIMUM_KEY_BYTES = 16
 _CONTEXT = b"thumbproxy/1\n"
+
+
+HOW_TO_GIVE_KEYS = (
+    f"`thumbproxy keygen` makes one; put it into {KEYS_VARIABLE} or, as a list, into the "
+    "configuration."
+)
+
+
+def keys_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys that an environment has, as they are."""
+    given = environ.get(KEYS_VARIABLE, "").split(",")
+    return tuple(key for part in given if (key := part.strip()))
 
 
 class Signer:
@@ -25,7 +39,7 @@ class Signer:
             raise ValueError("keys must be a list of strings, newest first, not one string")
         self._keys = tuple(key.encode() for key in keys)
         if not self._keys:
-            raise ValueError("at least one key is needed; `thumbproxy keygen` makes one")
+            raise ValueError(f"keys: none given. {HOW_TO_GIVE_KEYS}")
         if any(len(key) < MINIMUM_KEY_BYTES for key in self._keys):
             raise ValueError(f"a key needs {MINIMUM_KEY_BYTES} bytes at least; "
                              "`thumbproxy keygen` makes one")  # fmt: skip

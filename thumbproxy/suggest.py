@@ -14,6 +14,6 @@ def hint(name: str, known: Collection[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
-    """`There is no preset 'crad'; did you mean card?`, or else which there are."""
-    several = f". {kind.capitalize()}s are: {', '.join(known) or 'none'}."
-    return f"There is no {kind} {name!r}{hint(name, known) or several}"
+    """`There is no preset 'crad'; did you mean card? Presets are: card, hero.`"""
+    several = f"{kind.capitalize()}s are: {', '.join(known) or 'none'}."
+    return f"There is no {kind} {name!r}{hint(name, known) or '.'} {several}"

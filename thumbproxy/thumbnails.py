@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from inspect import signature
-from os import PathLike, fspath
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from thumbproxy.errors import BadOptions, BadSource
 from thumbproxy.limits import Limits
 from thumbproxy.options import OPTIONS, Options, unknown_field
-from thumbproxy.signing import Signer
+from thumbproxy.signing import Signer, keys_of
 from thumbproxy.suggest import unknown
 from thumbproxy.urls import AUTO, UrlCodec
 
@@ -27,7 +27,7 @@ class Named(Protocol):
     def name(self) -> str | None: ...
 
 
-Source = str | PathLike[str] | Named
+Source = str | os.PathLike[str] | Named
 # Templates have lists as text: widths="320,640".
 Widths = Iterable[int | str] | int | str
 
@@ -79,7 +79,7 @@ class _Function(Generic[_P, _R_co]):
 class Thumbnails:
     """Builds signed thumbnail URLs.
 
-    keys      as in Signer, newest first
+    keys      as in Signer, newest first; without any, those of the environment's THUMBPROXY_KEYS
     prefix    where thumbproxy is mounted, SCRIPT_NAME included
     base_url  what comes before the prefix: "https://cdn.example.com", or nothing
     presets   name -> options, as a mapping of keywords (`format` among them) or as URL text
@@ -91,14 +91,14 @@ class Thumbnails:
 
     def __init__(
         self,
-        keys: Sequence[str],
+        keys: Sequence[str] = (),
         *,
         prefix: str = "/thumb",
         base_url: str = "",
         presets: Mapping[str, Preset] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
-        self._urls = UrlCodec(Signer(keys), prefix=prefix, limits=limits)
+        self._urls = UrlCodec(Signer(keys or keys_of(os.environ)), prefix=prefix, limits=limits)
         self._base = base_url.rstrip("/")
         self._presets = {name: _keywords(preset) for name, preset in (presets or {}).items()}
         for name in self._presets:  # a fault is found at start-up, not in a template
@@ -195,7 +195,7 @@ class Thumbnails:
 def _name(source: Source) -> str:
     if isinstance(source, str):
         return source
-    name = fspath(source) if isinstance(source, PathLike) else getattr(source, "name", source)
+    name = os.fspath(source) if isinstance(source, os.PathLike) else getattr(source, "name", source)
     if not isinstance(name, str):
         raise BadSource(
             f"There is no source: {name!r} is neither a path like photos/cat.jpg nor a file "

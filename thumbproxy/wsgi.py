@@ -37,6 +37,17 @@ log = logging.getLogger(__name__)
 _SELDOM = 1.0
 
 
+class NotWsgi(TypeError):
+    """An ASGI server calls this with (scope), or with (scope, receive, send)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is a WSGI application, and an ASGI server called it. Wrap it in "
+            "a2wsgi.WSGIMiddleware(app), or in asgiref.wsgi.WsgiToAsgi(app), which answers one "
+            "request at a time; or run `thumbproxy serve`, or a WSGI server like gunicorn."
+        )
+
+
 class Middleware:
     """Answers thumbnail URLs and hands every other request to `app`, untouched.
 
@@ -65,7 +76,14 @@ class Middleware:
         self._purges = purges
         self._refusals = PerProcess(Refusals)
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(
+        self,
+        environ: Environ,
+        start_response: Callable[..., Any] | None = None,
+        send: object = None,
+    ) -> Iterable[bytes]:
+        if start_response is None or send is not None:
+            raise NotWsgi
         response = self.respond(environ)
         if response is None:
             return self._app(environ, start_response)
