@@ -34,6 +34,8 @@ wanted_packages() {
         # The tests start real ones, on ports of their own.
         command -v memcached >/dev/null || [ -x /usr/bin/memcached ] || echo memcached
         [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
+        # A bare Debian, in which a newcomer's path is tried.
+        command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ] || echo debootstrap
         # A certificate for origins over TLS.
         command -v openssl >/dev/null || echo openssl
         # What the examples of the documentation are run by.
@@ -106,11 +108,9 @@ install_pillow() {
     fi
     ! grep -qw avx2 /proc/cpuinfo || simd=avx2
     wheels=$venv/wheels/$simd
-    if ! compgen -G "$wheels/pillow_simd-$version-*.whl" >/dev/null; then
-        has_headers || die "$python has no C headers (Python.h), which compiling Pillow-SIMD needs."
-        say "Compiling Pillow-SIMD $version with ${simd^^} (about a minute)"
-        scripts/pillow-simd.sh "$simd" "$wheels" "$venv/bin/pip"
-    fi
+    has_headers || die "$python has no C headers (Python.h), which compiling Pillow-SIMD needs."
+    say "Pillow-SIMD $version with ${simd^^} (compiling it takes about a minute)"
+    scripts/pillow-simd.sh "$simd" "$wheels" "$venv/bin/pip"
     "$venv/bin/pip" install --quiet --no-deps --no-index "$wheels"/pillow_simd-"$version"-*.whl
 }
 

@@ -252,3 +252,31 @@ def test_the_page_of_nginx_itself_is_kept_by_nobody(tmp_path: Path) -> None:
     with nginx.running(folder, nobody, tmp_path / "cache") as (_, port):
         reply = servers.Server(port).ask(THUMBS.url("a.jpg", width=9, format="jpg"))
     assert (reply.status, reply["Cache-Control"]) == (502, "no-store")
+
+
+# -- keys ------------------------------------------------------------------------------------
+
+
+def test_keys_come_from_the_environment_where_none_are_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("THUMBPROXY_KEYS", f" {KEY}, an-older-key-of-the-tests ")
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    proxy = ThumbProxy(app, cache_dir=str(tmp_path / "cache"), origins={"": str(tmp_path)})
+    older = Thumbnails(["an-older-key-of-the-tests"])
+    with servers.wsgi(proxy) as server:
+        for thumbs in (THUMBS, Thumbnails(), Thumbnails(keys=[]), older):
+            assert server.ask(thumbs.url("a.jpg", width=9, format="jpg")).status == 200
+    given = Thumbnails(["a-key-that-was-given-in-code"]).url("a.jpg")
+    assert given != Thumbnails().url("a.jpg") == THUMBS.url("a.jpg")
+
+
+def test_without_any_keys_it_is_told_where_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THUMBPROXY_KEYS", raising=False)
+    for make in (Thumbnails, partial(ThumbProxy, app)):
+        with pytest.raises(ValueError, match=r"none given.* put it into THUMBPROXY_KEYS"):
+            make()
+    monkeypatch.setenv("THUMBPROXY_KEYS", "short")
+    for make in (Thumbnails, partial(ThumbProxy, app)):
+        with pytest.raises(ValueError, match=r"16 bytes"):
+            make()

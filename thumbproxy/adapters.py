@@ -34,7 +34,6 @@ from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.rendering.base import Runner
-from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
@@ -46,6 +45,7 @@ with _of_pictures:
     from thumbproxy.imaging.exif_fields import EXIF_NAMES
     from thumbproxy.imaging.pillow import PillowEngine
     from thumbproxy.imaging.watermark import Watermark, load_watermark
+    from thumbproxy.rendering.processes import Processes
 with _of_memcached:
     from thumbproxy.caches.memcached import MemcachedCache
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from thumbproxy.settings import Settings, UnusableSettings
 
 _LOOPBACK = "127.0.0.1"
-# Ports below are root's; and how many are tried, to find one that nobody has.
-_FIRST_PORT, _TRIED = 1024, 20
+# Ports before the first are root's. Of some that follow, one that nobody has is told.
+_FIRST_PORT, _USUAL_PORT, _LAST_PORT, _TRIED = 1024, 8080, 65_535, 20
 # Of a socket's path, with the zero at its end (unix(7)).
 _LONGEST_PATH = 107
 
@@ -54,7 +54,7 @@ def _address(bind: str) -> str:
 
 def _other(host: str, port: int) -> str:
     """An address that is free, as it is given; "" if none is found soon."""
-    first = max(port + 1, _FIRST_PORT) if port < 65_535 - _TRIED else 8080
+    first = max(port + 1, _FIRST_PORT) if port + _TRIED < _LAST_PORT else _USUAL_PORT
     for place in dict.fromkeys((host, _LOOPBACK)):
         for number in range(first, first + _TRIED):
             with suppress(OSError):
@@ -65,7 +65,10 @@ def _other(host: str, port: int) -> str:
 
 def _listen(host: str, port: int) -> None:
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    socket.create_server((host.strip("[]"), port), family=family).close()
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+        listening.bind((host.strip("[]"), port))
+        listening.listen()
 
 
 def _socket_file(path: str) -> str:

@@ -57,6 +57,7 @@ def make_samples(
     The folder is made when it is missing. Raises OSError when it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     paths = []
     for done, (name, make) in enumerate(SAMPLES.items(), start=1):
         path = folder / name
@@ -67,6 +68,13 @@ def make_samples(
         if progress is not None:
             progress(name, done, len(SAMPLES))
     return paths
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what demos left that were stopped while they wrote a picture."""
+    for stray in folder.glob(".*.tmp"):
+        if not os.path.exists(f"/proc/{stray.stem.rpartition('.')[2]}"):
+            stray.unlink(missing_ok=True)
 
 
 def _write(path: Path, body: bytes) -> None:
