@@ -65,8 +65,7 @@ def _engine(engine: Engine, contained: bool) -> Iterator[Finding]:
 def _build(engine: Engine) -> Iterator[Finding]:
     version = engine.versions["Pillow"]
     if not engine.simd:
-        advice = "pip install 'thumbproxy[simd]', with CC='cc -mavx2', resizes faster"
-        yield Finding(_GROUP, "note", f"engine: Pillow {version}, without SIMD", advice)
+        yield Finding(_GROUP, "ok", f"engine: Pillow {version}, without SIMD")
         return
     if _version("pillow") is not None:
         yield Finding(
@@ -82,7 +81,10 @@ def _build(engine: Engine) -> Iterator[Finding]:
             "pillow-simd",
         )  # fmt: skip
     elif found != "avx2" and "avx2" in has:
-        advice = "this CPU has AVX2: compile it with CC='cc -mavx2'"
+        advice = (
+            "this CPU has AVX2: CC='cc -mavx2' pip install --force-reinstall --no-deps "
+            "--no-cache-dir --no-binary pillow-simd pillow-simd"
+        )
         yield Finding(_GROUP, "note", text, advice)
     else:
         yield Finding(_GROUP, "ok", text)
