@@ -142,6 +142,8 @@ def _settle(made: Machine, mirrors: list[tuple[str, str]]) -> None:
     (etc / "apt" / "sources.list").write_text("\n".join(lines) + "\n")
     ways = [line for line in _told("apt-config", "dump").splitlines()
             if line.startswith("Acquire::http")]  # fmt: skip
+    # And nobody to ask.
+    ways.append('APT::Get::Assume-Yes "true";')
     (etc / "apt" / "apt.conf.d" / "ways").write_text("\n".join(ways) + "\n")
     for name in ("resolv.conf", "hosts"):
         shutil.copy(f"/etc/{name}", etc / name)

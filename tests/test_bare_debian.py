@@ -17,9 +17,12 @@ import debian
 import pytest
 import servers
 from origin import jpeg, opened
+from snippets import COMMAND, claim
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+BLOCKS = claim("sh", "README.md")
+# For those who do not let `make` install them.
+PACKAGES = claim(COMMAND, "README.md", "^apt-get ")
 # It runs this very test, and everything else, wherever the checks are run: from a fresh clone.
 NOT_TYPED = "make test"
 KEY = "…"
@@ -27,8 +30,7 @@ KEY = "…"
 
 def lines() -> list[str]:
     """The lines of all shell blocks, in order, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
-    split = "".join(blocks).replace("\\\n", "").splitlines()
+    split = "".join(block.text for block in BLOCKS).replace("\\\n", "").splitlines()
     return [line for text in split if (line := re.sub(r"(^|\s)# .*", "", text).strip())]
 
 
@@ -51,7 +53,8 @@ def test_every_line_of_the_readme_works_in_its_order(tmp_path: Path) -> None:
                 serve(machine, server, [others, ask])
             else:
                 machine.run(line)
-        assert not todo
+        for install in PACKAGES:
+            machine.run(install.text)
 
 
 def clone(machine: debian.Machine) -> None:
