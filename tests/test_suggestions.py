@@ -35,6 +35,7 @@ THUMBS = Thumbnails([KEY], presets=CARD)
         (lambda: THUMBS.url("a.jpg", format=5), "There is no format 5. Formats are: jpg"),
         (lambda: Options.read("contarst_5"), "no option 'contarst'; did you mean contrast?"),
         (lambda: Options.read("width_5"), "it is written 'w'"),
+        (lambda: Options.read("widht_5"), "did you mean width, which is written 'w'?"),
         (lambda: Options.read("x_5"), "There is no option 'x'. Options are: crop, trim, w"),
         (lambda: Thumbnails([KEY], presets={"card": {"widht": 5}}), "did you mean width?"),
         (lambda: Settings(keys=[KEY], presets={"card": "blurr_5"}), "did you mean blur?"),

@@ -26,7 +26,7 @@ from thumbproxy.kinds import (
     shortest,
 )
 from thumbproxy.limits import Limits
-from thumbproxy.suggest import unknown
+from thumbproxy.suggest import nearest, unknown
 
 
 class Option(NamedTuple):
@@ -189,6 +189,10 @@ def _unknown_key(key: str) -> str:
     glued = re.fullmatch(r"([a-z]+)([0-9].*)", key)
     if glued and glued[1] in OPTIONS:
         return f"There is no option {key!r}; it is written '{glued[1]}_{glued[2]}'."
+    near = nearest(key, (*OPTIONS, *_BY_FIELD))
+    if near in _BY_FIELD and near not in OPTIONS:
+        written = _BY_FIELD[near].key
+        return f"There is no option {key!r}; did you mean {near}, which is written {written!r}?"
     return unknown("option", key, OPTIONS)
 
 

@@ -6,11 +6,17 @@ import difflib
 from collections.abc import Collection
 
 
-def hint(name: str, known: Collection[str]) -> str:
-    """`; did you mean card?`, the nearest of the known names; "" when none is near."""
+def nearest(name: str, known: Collection[str]) -> str:
+    """The nearest of the known names; "" when none is near."""
     names = {each.lower(): each for each in known}
     near = difflib.get_close_matches(str(name).lower(), names, 1)
-    return f"; did you mean {names[near[0]]}?" if near else ""
+    return names[near[0]] if near else ""
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """`; did you mean card?`, or nothing."""
+    near = nearest(name, known)
+    return near and f"; did you mean {near}?"
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
