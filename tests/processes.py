@@ -23,6 +23,16 @@ def family(pid: int) -> Iterator[int]:
         yield from family(child)
 
 
+def session(leader: int) -> list[int]:
+    """The processes of the session that a process has begun, whether or not it is still there."""
+    found: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(status.parent.name))
+    return found
+
+
 def renderers(pid: int) -> list[int]:
     """Those of a process's family that make pictures."""
     return [member for member in family(pid) if _name(member) == "thumb-render"]

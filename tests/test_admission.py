@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.admission import Gate, Slots, client_stays, misses_of
+from thumbproxy.admission import Gate, Slots, misses_of
 from thumbproxy.errors import ClientGone, Overloaded
 from thumbproxy.limits import Deadline
 
@@ -142,38 +141,6 @@ def test_who_goes_while_it_waits_leaves_the_queue() -> None:
             waiting.result()
     assert slots.waiting == 0
     leave()
-
-
-def test_a_client_is_there_until_it_hangs_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        client = socket.create_connection(listening.getsockname())
-        served, _ = listening.accept()
-        with client, served:
-            stays = client_stays({"gunicorn.socket": served})
-            assert stays()
-            client.sendall(b"GET / HTTP/1.1")
-            until(lambda: bool(served.recv(1, socket.MSG_PEEK)))
-            assert stays(), "it has asked for more already"
-            served.recv(100)
-            client.close()
-            until(lambda: not stays())
-
-
-def test_a_client_that_resets_the_connection_has_gone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        client = socket.create_connection(listening.getsockname())
-        served, _ = listening.accept()
-        with served:
-            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            client.close()
-            stays = client_stays({"gunicorn.socket": served})
-            until(lambda: not stays())
-
-
-@pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"gunicorn.socket": object()}])
-def test_of_a_client_that_cannot_be_looked_at_we_think_well(environ: dict[str, object]) -> None:
-    assert client_stays(environ)()
 
 
 def test_slots_are_busy_when_one_would_have_to_wait() -> None:

@@ -18,10 +18,10 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
     errors  forking  lock_order
-    media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest
+    media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest  uwsgi
     options  signing  cache_control
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
-    concurrency  access
+    concurrency  access  presence
     negotiate  responses  settings  thumbnails
     imaging  origins  caches  forwarding
     rendering

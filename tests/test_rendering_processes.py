@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -555,3 +556,30 @@ def test_who_ends_without_closing_leaves_nothing_and_gets_no_warnings() -> None:
         left = list(map(int, process.stdout.readline().split()))
         assert process.wait(10) == 0
     wait_until(lambda: all(gone(pid) for pid in left), 1)
+
+
+# -- in the process of a server that is not ours -----------------------------------------------
+
+
+def test_sockets_that_do_not_block_are_no_obstacle() -> None:
+    """An application that sets a default timeout makes them all so, as gevent does."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        ended = Counted()
+        with runner(1, metrics=ended) as processes:
+            for _ in range(3):
+                assert int(run(processes, "pid", 30))
+                threading.Event().wait(0.05)  # time enough to give up waiting for an order
+        assert not ended.ended["crashed"]
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@pytest.mark.parametrize("program", ["/usr/sbin/uwsgi", "", None])
+def test_a_server_that_has_python_within_it(
+    monkeypatch: pytest.MonkeyPatch, program: str | None
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    with runner(1) as processes:
+        assert int(run(processes, "pid", 30))

@@ -6,12 +6,10 @@ So misses pass a gate that leaves some threads of the server to hits, and a rend
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from thumbproxy.errors import ClientGone, Overloaded
 from thumbproxy.forking import PerProcess
@@ -27,27 +25,6 @@ _KEPT_FOR_HITS = 4
 
 def always() -> bool:
     return True
-
-
-def client_stays(environ: Mapping[str, Any]) -> Wanted:
-    """Whether the client of a WSGI request has not hung up yet, as far as the server lets us know.
-
-    gunicorn puts the connection into the environ. A client that has said all it has to say, and
-    still listens, looks the same as one that is gone; like nginx, we take both for gone.
-    """
-    connection = environ.get("gunicorn.socket")
-    if type(connection) is not socket.socket:  # none, or TLS, which cannot be looked into
-        return always
-
-    def stays() -> bool:
-        try:
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
-    return stays
 
 
 def misses_of(threads: int) -> int:

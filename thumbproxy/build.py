@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from thumbproxy import uwsgi
 from thumbproxy.access import AccessLog
 from thumbproxy.adapters import (
     OriginLike,
@@ -96,6 +97,7 @@ class ThumbProxy(Middleware):
             raise SettingsError([*faults, *error.faults]) from None
         if faults:
             raise SettingsError(faults)
+        uwsgi.check_threads()
         super().__init__(app, **built.middleware())
 
     def purge(self, what: str) -> PurgeResult:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from thumbproxy.admission import Gate, client_stays
+from thumbproxy.admission import Gate
 from thumbproxy.caches.base import Cache, SourceRecord
 from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
@@ -19,6 +19,7 @@ from thumbproxy.media import ClientTerms, Encoded, Format, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.presence import client_stays
 from thumbproxy.records import Records
 from thumbproxy.renders import NotAtHand, Renders
 from thumbproxy.sources import Source, Sources

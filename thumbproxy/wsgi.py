@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from thumbproxy.access import FACTS
@@ -165,33 +164,37 @@ class Refusals:
         self._lock = threading.Lock()
         self._untold = 0
         self._quiet_until = float("-inf")
-        self._timer: threading.Timer | None = None
+        self._timed = False
 
     def tell(self, path: str, why: str) -> None:
         with self._lock:
             self._untold += 1
             quiet = self._quiet_until - time.monotonic()
             if quiet > 0:
-                self._tell_later(quiet, why)
-                return
-            number = self._taken()
-        if number == 1:
+                if self._timed:
+                    return
+                self._timed = True
+            else:
+                number = self._taken()
+        if quiet > 0:
+            self._tell_later(quiet, why)
+        elif number == 1:
             log.warning("%s %s: %s", Overloaded.token, ascii(path), why)
         else:
             self._tell_number(number, why)
 
     def _tell_later(self, seconds: float, why: str) -> None:
-        if self._timer is not None:
-            return
+        """Not under the lock: to start a thread, gevent lets others go on, who may want it."""
         timer = threading.Timer(seconds, self._tell_rest, (why,))
         timer.daemon = True
-        with suppress(RuntimeError):  # no more threads: the next line has them, too
+        try:
             timer.start()
-            self._timer = timer
+        except RuntimeError:  # no more threads: the next line has them, too
+            self._timed = False
 
     def _tell_rest(self, why: str) -> None:
         with self._lock:
-            self._timer = None
+            self._timed = False
             number = self._taken()
         if number:
             self._tell_number(number, why)

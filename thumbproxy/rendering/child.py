@@ -44,6 +44,8 @@ def become_render_process(job: socket.socket, engine: Engine, plan: Plan, parent
         die_with_parent(parent)
         prctl(PR_SET_NAME, b"thumb-render")
         _stay_alone_with(job.fileno())
+        # The worker has made it, where gevent or a default timeout makes all sockets non-blocking.
+        job.setblocking(True)
         let_others_begin()
         go_first()
         usage = Memory()

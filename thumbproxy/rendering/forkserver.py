@@ -44,6 +44,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     prctl(PR_SET_NAME, b"thumb-forks")
     control = socket.socket(fileno=int(sys.argv[1]))
+    control.setblocking(True)
     worker = int(sys.argv[2])
     with contextlib.suppress(ProcessLookupError):
         alive = os.pidfd_open(worker)

@@ -240,9 +240,7 @@ def _held_back() -> Iterator[None]:
 def _launch(plan: Plan) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Raises OSError."""
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    executable = sys.executable
-    if not executable:
-        raise OSError(errno.ENOENT, "sys.executable does not say which Python this is")
+    executable = _python()
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with its, _held_back(), open(os.memfd_create("thumbproxy-plan"), "w+b") as plans:
@@ -260,3 +258,20 @@ def _launch(plan: Plan) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours.close()
         raise
     return process, ours
+
+
+def _python() -> str:
+    """The program of this Python. Raises OSError.
+
+    Where a server has Python within it, `sys.executable` is that server, as in uWSGI, or nothing.
+    """
+    if os.path.basename(sys.executable or "").startswith("python"):
+        return sys.executable
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for prefix in (sys.exec_prefix, sys.base_exec_prefix):
+        program = os.path.join(prefix, "bin", name)
+        if os.access(program, os.X_OK):
+            return program
+    raise OSError(
+        errno.ENOENT, f"there is no {name} in {sys.exec_prefix}/bin to make pictures with"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from importlib import import_module
 from typing import Any
 
 from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow
@@ -31,7 +33,7 @@ class Threads:
     def __init__(self, engine: Engine, size: int) -> None:
         self.size = size
         self._engine = engine
-        self._threads = PerProcess(lambda: ThreadPoolExecutor(size, thread_name_prefix="render"))
+        self._threads = PerProcess(lambda: _executor(size))
 
     def start(self) -> None:
         pass
@@ -79,6 +81,16 @@ def _wait_for(work: Future[Any], begun: Sequence[Allowance], deadline: Deadline)
             pause = allowance.pause
         if deadline.passed:
             raise TooSlow(log="no thread was free for the render")
+
+
+def _executor(size: int) -> ThreadPoolExecutor:
+    """Of the system's threads. Those that gevent puts in their place all run in one, where a render
+    would keep everyone waiting."""
+    monkey = sys.modules.get("gevent.monkey")
+    kind = ThreadPoolExecutor
+    if monkey is not None and monkey.is_module_patched("threading"):
+        kind = import_module("gevent.threadpool").ThreadPoolExecutor
+    return kind(size, thread_name_prefix="render")
 
 
 def work(engine: Engine, task: Task) -> list[Encoded]:
