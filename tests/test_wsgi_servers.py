@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -320,6 +321,15 @@ def test_an_old_picture_is_asked_about_in_the_background(site: Site) -> None:
     check_small(reply)
     assert "; hit; ttl=-" in reply["Cache-Status"]
     until(lambda: site.asked("old.jpg") == 2)
+
+
+def test_the_documentation_names_the_servers_that_are_tested() -> None:
+    page = (TESTS.parent / "docs" / "serving.md").read_text()
+    section = page[page.index("## WSGI servers") : page.index("### gevent")]
+    rows = re.findall(r"^\| (`.*?) \|.*\| (yes|no) \|$", section, re.MULTILINE)
+    told = {name: seen for names, seen in rows for name in re.findall("`([a-z_]+)`", names)}
+    tested = {name.removeprefix("preload-").removesuffix("-plain") for name in COMMANDS}
+    assert told == {name: "no" if name in BLIND else "yes" for name in tested}
 
 
 def hung_up(port: int) -> int:

@@ -24,8 +24,10 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     path = environ["PATH_INFO"]
     if path == "/page":
         sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Page", "1")])
-        return iter([b"sent ", sent, b" by ", environ["REQUEST_METHOD"].encode()])
+        told = [b"sent ", sent, b" by ", environ["REQUEST_METHOD"].encode()]
+        headers = [("X-Page", "1"), ("Content-Length", str(sum(map(len, told))))]
+        start_response("200 OK", headers)
+        return iter(told)
     with open(SITE / "asked", "a") as asked:
         asked.write(f"{path}\n")
     patience = time.monotonic() + 20
