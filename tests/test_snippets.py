@@ -46,6 +46,10 @@ ELSEWHERE = {
     "test_http.py": claim("nginx", "docs/serving.md", "location /_thumbproxy"),
     "test_docs_pictures.py": claim("json", "docs/options.md"),
     "test_layers.py": claim("", "docs/architecture.md", r"\Aerrors\b"),
+    "test_wsgi_servers.py": [
+        *claim("ini", "docs/serving.md", "uwsgi"),
+        *claim("python", "docs/serving.md", "gevent"),
+    ],
 }
 NO_FILE = r"\A(?!# \S+\.py\n)"  # a block that is a file says so in its first line
 

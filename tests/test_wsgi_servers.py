@@ -26,7 +26,9 @@ from origin import jpeg, opened
 from pictures import encoded
 from PIL import Image
 from processes import session
+from snippets import claim
 from test_herd import until
+from urllib3 import HTTPConnectionPool
 
 from thumbproxy import Thumbnails
 
@@ -35,21 +37,19 @@ THUMBS = Thumbnails([servers.KEY])
 MISSES = 6
 PROGRAMS = Path(sys.executable).parent
 
-UWSGI = (
-    f"uwsgi --http11-socket 127.0.0.1:PORT --module wsgi_site:app --venv {sys.prefix} "
-    "--need-app --die-on-term"
-)
-GUNICORN = (
-    "gunicorn --config gunicorn_ready.py --bind 127.0.0.1:PORT --no-control-socket wsgi_site:app"
-)
+# What docs/serving.md shows.
+[UWSGI] = claim("ini", "docs/serving.md", "uwsgi")
+[GEVENT_FIRST] = claim("python", "docs/serving.md", "gevent")
+GUNICORN = "gunicorn --bind 127.0.0.1:PORT --no-control-socket wsgi_site:app"
 COMMANDS = {
     "waitress": "waitress-serve --listen=127.0.0.1:PORT --threads=8 "
     "--channel-request-lookahead=1 wsgi_site:app",
     "cheroot": "cheroot --bind 127.0.0.1:PORT --threads 8 wsgi_site:app",
-    "werkzeug": "python wsgi_server.py werkzeug PORT",
-    "wsgiref": "python wsgi_server.py wsgiref PORT",
-    "uwsgi": f"{UWSGI} --master --processes 2 --threads 8",
-    "uwsgi-plain": UWSGI,
+    "werkzeug": f"python {TESTS}/wsgi_server.py werkzeug PORT",
+    "wsgiref": f"python {TESTS}/wsgi_server.py wsgiref PORT",
+    "uwsgi": f"uwsgi --ini uwsgi.ini --venv {sys.prefix}",
+    "uwsgi-plain": f"uwsgi --http-socket 127.0.0.1:PORT --module wsgi_site:app --venv {sys.prefix} "
+    "--need-app --die-on-term",
     "sync": f"{GUNICORN} --workers 2 --worker-class sync",
     "gthread": f"{GUNICORN} --threads 8",
     "gevent": f"{GUNICORN} --worker-class gevent",
@@ -57,7 +57,17 @@ COMMANDS = {
     "preload-sync": f"{GUNICORN} --workers 2 --worker-class sync --preload",
     "preload-gthread": f"{GUNICORN} --workers 2 --threads 8 --preload",
     "preload-gevent": f"{GUNICORN} --worker-class gevent --preload",
+    "preload-gevent-first": f"{GUNICORN} --worker-class gevent --preload",
 }
+# Each worker of gunicorn tells that it works: told to stop before, it may not hear of it.
+READY = """
+import os
+
+def post_worker_init(worker):
+    with open(f"{os.environ['SITE']}/ready", "a") as ready:
+        ready.write(f"{os.getpid()}\\n")
+
+"""
 # They answer one request at a time, or one in each process.
 ONE_BY_ONE = {"wsgiref", "uwsgi-plain"}
 # They do not show whether a client is still there.
@@ -79,10 +89,6 @@ class Site(servers.Server):
     def kept(self, name: str) -> list[Path]:
         """The renditions of a picture."""
         return list((self.folder / "cache").glob(f"private/{name}/[!.]*"))
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
 
     def release(self, name: str) -> None:
         """Have the application send a picture that it holds."""
@@ -110,13 +116,18 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(
     request: pytest.FixtureRequest, media: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """With a hit that is kept. At the end, nothing of it may be left."""
+    """At the end it is told to stop, and then nothing of it may be left."""
     name, _, isolation = request.param.rpartition("-")
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "media").symlink_to(media)
     (folder / "released").mkdir()
     (folder / "asked").touch()
     (folder / "ready").touch()
+    port = servers.free_port()
+    first = GEVENT_FIRST.text if name.endswith("-first") else ""
+    (folder / "gunicorn.conf.py").write_text(READY + first)
+    shown = UWSGI.text.replace("8080", str(port)).replace("mysite:", "wsgi_site:")
+    (folder / "uwsgi.ini").write_text(shown)
     environ = {
         **os.environ,
         "PYTHONPATH": f"{TESTS}:{TESTS.parent}",
@@ -124,23 +135,22 @@ def site(
         "ISOLATION": isolation,
         "MISSES": str(MISSES),
     }
-    port = servers.free_port()
     program, *arguments = COMMANDS[name].replace("PORT", str(port)).split()
     command = [str(PROGRAMS / program), *arguments]
     with (
         open(folder / "log", "wb") as log,
-        servers.running(command, port, cwd=TESTS, env=environ, stdout=log, stderr=log) as server,
+        servers.running(command, port, cwd=folder, env=environ, stdout=log, stderr=log) as server,
     ):
         assert server.process
         if program == "gunicorn":
             workers = 2 if "--workers" in arguments else 1
             until(lambda: (folder / "ready").read_text().count("\n") == workers)
         yield Site(port, server.process, name, folder)
+        leader = server.process.pid
         assert server.process.poll() is None, "it has ended by itself"
-        processes = session(server.process.pid)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(TO_STOP)
-        until(lambda: not session(processes[0]), TO_STOP)
+        until(lambda: not session(leader), TO_STOP)
     assert "Traceback" not in (folder / "log").read_text()
 
 
@@ -224,11 +234,9 @@ def test_http_1_0_and_kept_connections(site: Site) -> None:
         reply = http.client.HTTPResponse(client)
         reply.begin()
         assert opened(reply.read()).size == (30, 20)
-    connection = http.client.HTTPConnection(servers.HOST, site.port, timeout=30)
-    for _ in range(3):  # http.client opens another where the server closes it
-        connection.request("GET", url("hit.jpg"))
-        assert opened(connection.getresponse().read()).size == (30, 20)
-    connection.close()
+    with HTTPConnectionPool(servers.HOST, site.port, timeout=30) as kept:
+        for _ in range(3):  # on one connection, unless the server closes it
+            assert opened(kept.request("GET", url("hit.jpg")).data).size == (30, 20)
 
 
 def test_a_crowd_around_one_cold_picture(site: Site) -> None:
@@ -328,7 +336,7 @@ def test_the_documentation_names_the_servers_that_are_tested() -> None:
     section = page[page.index("## WSGI servers") : page.index("### gevent")]
     rows = re.findall(r"^\| (`.*?) \|.*\| (yes|no) \|$", section, re.MULTILINE)
     told = {name: seen for names, seen in rows for name in re.findall("`([a-z_]+)`", names)}
-    tested = {name.removeprefix("preload-").removesuffix("-plain") for name in COMMANDS}
+    tested = {name.removeprefix("preload-").split("-")[0] for name in COMMANDS}
     assert told == {name: "no" if name in BLIND else "yes" for name in tested}
 
 
