@@ -70,6 +70,8 @@ def test_a_child_finds_no_lock_held_by_threads_that_it_has_not(
 def test_a_value_is_of_its_process() -> None:
     made, left = list[int](), list[int]()
     value = PerProcess(lambda: made.append(os.getpid()) or len(made), left.append)
+    assert not made, "before it is asked for, gevent may replace what it is made of"
+    assert value.value == value.value == 1
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:

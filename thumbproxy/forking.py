@@ -20,7 +20,9 @@ T = TypeVar("T")
 class PerProcess(Generic[T]):
     """A value of this process. In a forked child it is another one, made by `make`.
 
-    make     called at once, and in each child; quick, and asks nobody
+    make     called when the value is first asked for, in each process; quick, and asks nobody, and
+             may be called by several threads at once, of which one is heeded. Not before, because
+             gevent may replace locks and threads after a fork, and old ones would stop everybody
     abandon  called in a child with the parent's value, where dropping that is not enough. It must
              wait for nothing: whoever held a lock of it is not there
 
@@ -28,13 +30,21 @@ class PerProcess(Generic[T]):
     across a call keeps the value, not the PerProcess.
     """
 
-    __slots__ = ("__weakref__", "_abandon", "_make", "value")
+    __slots__ = ("__weakref__", "_abandon", "_first", "_make", "value")
+    value: T
 
     def __init__(self, make: Callable[[], T], abandon: Callable[[T], object] | None = None) -> None:
         self._make = make
         self._abandon = abandon
-        self.value = make()
+        self._first: dict[None, T] = {}
         _all.add(self)
+
+    def __getattr__(self, name: str) -> T:
+        """While there is no value; then it is found without us."""
+        if name != "value":
+            raise AttributeError(name)
+        self.value = value = self._first.setdefault(None, self._make())
+        return value
 
     def renew(self) -> None:
         """Have another value from here on; the one that there was is dropped."""
@@ -42,7 +52,12 @@ class PerProcess(Generic[T]):
 
     def forked(self) -> None:
         """In a child."""
-        parents, self.value = self.value, self._make()
+        self._first = {}
+        try:
+            parents: T = object.__getattribute__(self, "value")
+        except AttributeError:
+            return
+        del self.value
         if self._abandon is not None:
             self._abandon(parents)
 

@@ -33,7 +33,7 @@ class Threads:
     def __init__(self, engine: Engine, size: int) -> None:
         self.size = size
         self._engine = engine
-        self._threads: PerProcess[dict[str, ThreadPoolExecutor]] = PerProcess(dict)
+        self._threads = PerProcess(lambda: _executor(size))
 
     def start(self) -> None:
         pass
@@ -47,7 +47,7 @@ class Threads:
             return work(self._engine, task)
 
         try:
-            future = self._pool().submit(work_off)
+            future = self._threads.value.submit(work_off)
         except RuntimeError as error:  # no more threads, or the process is ending
             ended()
             raise EngineFailed(log=str(error)) from error
@@ -68,11 +68,6 @@ class Threads:
 
     def close(self) -> None:
         self._threads.renew()
-
-    def _pool(self) -> ThreadPoolExecutor:
-        """Made with the first task: by then, gevent is there if it comes at all."""
-        pools = self._threads.value
-        return pools.get("render") or pools.setdefault("render", _executor(self.size))
 
 
 def _wait_for(work: Future[Any], begun: Sequence[Allowance], deadline: Deadline) -> None:
