@@ -15,6 +15,7 @@ from typing import Any
 
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.host import Host, Journal, Tier
+from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.nginx import NginxCache
 from thumbproxy.caches.space import Space
 from thumbproxy.cdn.base import Cdn
@@ -176,20 +177,27 @@ def _cache_faults(settings: Settings) -> list[str]:
     if not settings.cache_dir:
         return []
     there = Path(settings.cache_dir).expanduser().absolute()
+    try:
+        Layout(str(there)).check()
+    except OSError as error:
+        return [_unusable_cache(settings.cache_dir, error)]
     while not os.path.exists(there):
         there = there.parent
     if not there.is_dir():
-        return [_unusable_cache(settings.cache_dir, os.strerror(errno.ENOTDIR))]
+        return [_unusable_cache(settings.cache_dir, _os_error(errno.ENOTDIR))]
     if not os.access(there, os.W_OK | os.X_OK):
-        return [_unusable_cache(settings.cache_dir, os.strerror(errno.EACCES))]
+        return [_unusable_cache(settings.cache_dir, _os_error(errno.EACCES))]
     return []
 
 
-def _unusable_cache(directory: str, why: str | None) -> str:
-    return (
-        f"cache_dir: {directory!r} cannot be used: {why}. "
-        "Choose a folder that this user may write to."
-    )
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _unusable_cache(directory: str, error: OSError) -> str:
+    shorter = error.errno == errno.ENAMETOOLONG
+    choice = "with a shorter path" if shorter else "that this user may write to"
+    return f"cache_dir: {directory!r} cannot be used: {error.strerror}. Choose a folder {choice}."
 
 
 def served_origins(settings: Settings) -> dict[str, OriginLike]:
@@ -294,7 +302,7 @@ def disk_of(settings: Settings, metrics: Metrics, faults: list[str]) -> DiskCach
     try:
         disk.prepare()
     except OSError as error:
-        faults.append(_unusable_cache(settings.cache_dir, error.strerror))
+        faults.append(_unusable_cache(settings.cache_dir, error))
     return disk
 
 

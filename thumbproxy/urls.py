@@ -26,13 +26,23 @@ _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
 _REMEMBERED = 1024  # paths; some 1 MB
+# What is kept becomes a path, which may have 4095 bytes, and each name in it 255; docs/cache.md has
+# the sum. Bytes of UTF-8; segments; characters, which are ASCII.
+LONGEST_SOURCE = 2048
+MOST_SEGMENTS = 128
+LONGEST_OPTIONS = 255 - len(".{signature}.auto.webp".format(signature="S" * 22))
 _THUMBNAIL_NAME = r"[^/]+\.[A-Za-z0-9_-]{22}\.(?:jpg|png|webp|avif|gif|auto|json)"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SURROGATES = r"\ud800-\udfff"  # in names of files that are not UTF-8
 _FORBIDDEN = rf"\\{_CONTROL}{_SURROGATES}"
 _SEGMENT = rf"[^/.{_FORBIDDEN}][^/{_FORBIDDEN}]{{0,62}}"
 # Nearly all sources: whatever these characters are, 63 of them are under 256 bytes of UTF-8.
-_ORDINARY = re.compile(rf"(?!(?:.*/)?{_THUMBNAIL_NAME}$){_SEGMENT}(?:/{_SEGMENT})*")
+_ORDINARY = re.compile(
+    rf"(?!(?:.*/)?{_THUMBNAIL_NAME}$){_SEGMENT}(?:/{_SEGMENT}){{0,{MOST_SEGMENTS - 1}}}"
+)
+_ORDINARY_LENGTH = LONGEST_SOURCE // 4
+# The end of a segment that has the form of `ImageRequest.filename`.
+_LIKE_A_FILE = re.compile(rf"(\.[A-Za-z0-9_-]{{22}}(?:\.auto)?)\.((?:{'|'.join(OUTPUTS)})(?:/|\Z))")
 
 
 class ImageRequest(NamedTuple):
@@ -63,11 +73,12 @@ class ImageRequest(NamedTuple):
         """The name under which the variant is kept, in the directory of its source.
 
         It is the name in the URL, so that a web server finds it; with the format behind it where
-        that was negotiated. What an expiring URL asks for is kept without time and signature.
+        that was negotiated. What an expiring URL asks for is kept without time and signature, and
+        with a dot before it, as no segment of a source has: see `folder_of`.
         """
         if self.options.expires is not None:
             auto = ".auto" if self.auto else ""
-            return f"{self.options.identity}{auto}.{self.format.extension}"
+            return f".{self.options.identity}{auto}.{self.format.extension}"
         return f"{self.name}.{self.format.extension}" if self.auto else self.name
 
 
@@ -117,6 +128,7 @@ class UrlCodec:
             raise BadSignature
         source, _, options_text = stem.rpartition("/")
         check_source(source)
+        _check_length(options_text)
         options = Options.parse(options_text)
         options.check(self._limits)
         _check_format(options, extension)
@@ -131,7 +143,9 @@ class UrlCodec:
         if format not in OUTPUTS and format != AUTO:
             raise BadOptions(unknown("format", format, (*OUTPUTS, AUTO)))
         _check_format(options, format)
-        stem = f"{source}/{options}"
+        text = str(options)
+        _check_length(text)
+        stem = f"{source}/{text}"
         signature = self._signer.sign(f"{stem}.{format}")
         path = quote(f"{self.prefix}{stem}.{signature}.{format}", safe=_SAFE)
         if len(path) > _LONGEST_PATH:
@@ -150,6 +164,14 @@ def _split(rest: str) -> tuple[str, str, str]:
     if extension not in OUTPUTS and extension != AUTO:
         raise NotAThumbnailUrl
     return stem, signature, extension
+
+
+def _check_length(options: str) -> None:
+    if len(options) > LONGEST_OPTIONS:
+        raise BadOptions(
+            f"The options have {len(options)} characters; at most {LONGEST_OPTIONS} are allowed. "
+            "Leave some out, or shorten v or the name of the watermark."
+        )
 
 
 def _check_format(options: Options, format: str) -> None:
@@ -171,13 +193,44 @@ def remote_source(url: str, mount: str = "remote/") -> str:
     return source
 
 
+def folder_of(source: str) -> str:
+    """The folder, in each tree of a cache, of all that is kept of a source: its own name, so that a
+    web server finds it, unless a segment could be taken for a file of the folder above it.
+
+    Files are named as in `ImageRequest.filename`, or begin with a dot. No segment begins so, and
+    one of the other form has a backslash here in place of its last dot, which no segment has. So
+    no file is ever in the way of a folder, and `source_of` is the inverse.
+    """
+    return _LIKE_A_FILE.sub(r"\1\\\2", source)
+
+
+def source_of(folder: str) -> str:
+    """The source of a folder that `folder_of` gave."""
+    return folder.replace("\\", ".")
+
+
 def check_source(source: str) -> None:
     """Raise BadSource, with the reason, for a source that no origin is asked for."""
-    if not _ORDINARY.fullmatch(source):
-        _check_closely(source)
+    if len(source) > _ORDINARY_LENGTH or not _ORDINARY.fullmatch(source):
+        check_name(source)
+        _check_room(source)
 
 
-def _check_closely(source: str) -> None:
+def _check_room(source: str) -> None:
+    segments, length = source.count("/") + 1, len(source.encode())
+    for there, allowed, unit in (
+        (segments, MOST_SEGMENTS, "segments"),
+        (length, LONGEST_SOURCE, "bytes"),
+    ):
+        if there > allowed:
+            raise BadSource(
+                f"The source has {there} {unit}; at most {allowed} are allowed. Give the picture a "
+                "shorter path, or mount the folder that it is in as an origin of its own."
+            )
+
+
+def check_name(source: str) -> None:
+    """Raise BadSource for what no source may be named, of whatever length."""
     segments = source.split("/")
     if not source:
         raise BadSource("The source is empty.")

@@ -23,7 +23,7 @@ from thumbproxy.errors import (
 )
 from thumbproxy.media import ClientTerms, Format, ImageInfo, Rendition, Validators
 from thumbproxy.metrics import Tier
-from thumbproxy.urls import ImageRequest, check_source
+from thumbproxy.urls import ImageRequest, check_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,8 @@ class Scope:
 
     def __post_init__(self) -> None:
         if self.text:
-            check_source(self.text.removesuffix("/"))
+            # A folder may be named like a thumbnail, and both may be longer than now is allowed.
+            check_name(f"{self.text}_" if self.kind == "folder" else self.text)
 
     @property
     def kind(self) -> str:

@@ -24,8 +24,8 @@ from thumbproxy.caches.inventory import Inventory, take
 from thumbproxy.caches.janitor import Janitor
 from thumbproxy.caches.layout import PURGED, Layout
 from thumbproxy.caches.locks import locked
-from thumbproxy.caches.reading import NAME_ERRORS, Reader
-from thumbproxy.caches.removal import Removal
+from thumbproxy.caches.reading import Reader
+from thumbproxy.caches.removal import Cleared, Removal
 from thumbproxy.caches.space import NOTHING, Space
 from thumbproxy.caches.usage import CacheFull, Usage
 from thumbproxy.concurrency import Hold
@@ -33,11 +33,13 @@ from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
 from thumbproxy.metrics import Metrics, Where
-from thumbproxy.urls import ImageRequest
+from thumbproxy.urls import ImageRequest, folder_of
 
 # Of a purge, which waits longer than a request.
 _LOCK_SECONDS = 2.0
 _PURGE_SECONDS = 10.0
+# Where there is no place for anything of a source, there is nothing to purge.
+_NOWHERE = (errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 class DiskCache(Reader):
@@ -69,6 +71,7 @@ class DiskCache(Reader):
         tree = self.layout.foreign()
         if tree is not None:
             raise OSError(errno.ENOTEMPTY, f"it is no cache, but has files in {tree}")
+        self.layout.check()
         self.layout.make()
         self.host = self._host()
         self._files.remove_strays()
@@ -150,24 +153,26 @@ class DiskCache(Reader):
 
     def purge(self, scope: Scope) -> Removed:
         """All at once, however much it is: the trees are moved out of sight under the lock of
-        every source, and then removed."""
-        aside: list[str] = []
+        every source, and then removed. Where they cannot be moved, nobody writes until they are
+        removed."""
+        cleared = Cleared()
         try:
             try:
                 with self._locked(None, _PURGE_SECONDS):
                     standing = self._standing(scope.text) if scope.kind == "source" else None
-                    aside = self._removal.set_aside(scope, standing)
+                    self._removal.clear(scope, standing, cleared)
                     self._mark_purged(scope)
             finally:  # on a full disk there is no room for the mark, until this is done
-                removed = self._removal.finish(scope, aside)
-            return removed
+                self._removal.finish(scope, cleared)
+            if cleared.fault is not None:
+                raise cleared.fault
         except OSError as error:
-            if error.errno in NAME_ERRORS:
-                return Removed()  # nothing can be there
-            self._failed(error)
-            raise PurgeFailed(
-                f"the disk cache {self.layout.directory}: {error.strerror or error}"
-            ) from error
+            if error.errno not in _NOWHERE:
+                self._failed(error)
+                raise PurgeFailed(
+                    f"the disk cache {self.layout.directory}: {error.strerror or error}"
+                ) from error
+        return cleared.removed
 
     def inventory(self, progress: Callable[[int], None]) -> Inventory:
         """What is there. Raises OSError."""
@@ -194,13 +199,18 @@ class DiskCache(Reader):
         return self._files.locked(source, seconds)
 
     def _host(self) -> str:
+        """Names those who share this directory, this mount of it and this kernel: containers of an
+        image with a cache in it have the same files, and locks of their own."""
         path = f"{self.layout.locks}/host"
-        with (
-            suppress(FileExistsError),
-            self._files.written(secrets.token_hex(8).encode(), time.time_ns()) as tmp,
-        ):
-            os.link(tmp, path)
-        return Path(path).read_text("ascii", "replace")
+        fd = self.layout.create(path, os.O_RDWR, 0o600)
+        with locked(fd, "host", Deadline(_LOCK_SECONDS)):
+            name = os.pread(fd, 64, 0) or secrets.token_hex(8).encode()
+            os.pwrite(fd, name, 0)
+            mount = os.fstat(fd).st_dev
+        kernel = ""
+        with suppress(OSError):
+            kernel = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{name.decode('ascii', 'replace')}-{kernel}-{mount:x}"
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -226,7 +236,7 @@ class DiskCache(Reader):
         return False
 
     def _mark_purged(self, scope: Scope) -> None:
-        folder = os.path.join(self.layout.private, scope.text).rstrip("/")
+        folder = os.path.join(self.layout.private, folder_of(scope.text.rstrip("/"))).rstrip("/")
         body = b"%d" % latest(self.layout, int(time.time()), Deadline(_LOCK_SECONDS), more=1)
         path = f"{folder}/{PURGED}"
         self._put_small(path, body, time.time_ns(), patience=Deadline(_LOCK_SECONDS))

@@ -7,17 +7,17 @@ import itertools
 import os
 import secrets
 import socket
-import stat
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from thumbproxy.caches.base import Removed
-from thumbproxy.caches.layout import Layout
+from thumbproxy.caches.base import Removed, SourceRecord, read_record
+from thumbproxy.caches.layout import PURGED, RECORD, Layout
 from thumbproxy.caches.locks import locked
+from thumbproxy.caches.renames import rename
 from thumbproxy.caches.space import FOLDER, Space, space
 from thumbproxy.caches.usage import Freed, Room, Usage
-from thumbproxy.caches.walk import Found, Shelf, walk
+from thumbproxy.caches.walk import Shelf, look_into, shelves
 from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
 from thumbproxy.lock_order import Rank, in_order
@@ -25,7 +25,7 @@ from thumbproxy.lock_order import Rank, in_order
 _STRAY_SECONDS = 600.0
 # In tmp/: what was moved there to be removed, and is counted until it is.
 ASIDE = ".aside"
-# Directories after which what they freed is given back.
+# Files and directories after which what they freed is given back.
 _BATCH = 256
 
 
@@ -103,15 +103,20 @@ class Files:
 
     # -- removing --------------------------------------------------------------------------
 
-    def unlink(self, path: str, freed: Freed) -> None:
+    def unlink(self, path: str, freed: Freed) -> Removed:
         """Remove a file if it is there; the caller holds the lock of its place."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             size = os.lstat(path).st_size
             os.unlink(path)
             freed.add(space(size))
+            return Removed(1, size)
+        return Removed()
 
     def set_aside(self, path: str) -> str | None:
-        """Move a file or a tree to tmp/, and so out of everyone's sight, at once."""
+        """Move a file or a tree to tmp/, and so out of everyone's sight, at once.
+
+        None if there is none. Raises OSError where it cannot be moved there.
+        """
         aside = self.temporary() + ASIDE
         try:
             os.rename(path, aside)
@@ -122,18 +127,32 @@ class Files:
             os.rename(path, aside)
         return aside
 
-    def remove_aside(self, paths: Iterable[str]) -> Removed:
-        """Remove what was set aside, whoever else may be removing it. Raises OSError.
+    def remove(self, path: str, *, originals: bool = False) -> tuple[Removed, OSError | None]:
+        """Remove a file or a tree, whoever else may be removing it; and the first failure, if some
+        of it could not be.
 
-        Counted are the files; what begins with a dot is ours and no picture.
+        originals  also the bytes of the sources whose records lie there. Another source of the same
+                   bytes loses them as well, and is fetched again
         """
+        removed, fault, found, more = Removed(), None, shelves(path), True
+        while more:
+            more = False
+            with self._usage.removing() as freed:
+                for shelf in found:
+                    for original in self._originals(shelf) if originals else ():
+                        removed = removed.plus(self.unlink(original, freed))
+                    removed = removed.plus(_clear(shelf, freed))
+                    fault = fault or next(iter(shelf.faults), None)
+                    if freed.space.files >= _BATCH:
+                        more = True
+                        break
+        return removed, fault
+
+    def remove_aside(self, paths: Iterable[str], *, originals: bool = False) -> Removed:
+        """Remove what was set aside. What cannot be is out of sight, and left to the janitor."""
         removed = Removed()
         for path in paths:
-            shelves = _shelves(path)
-            while batch := list(itertools.islice(shelves, _BATCH)):
-                with self._usage.removing() as freed:
-                    for shelf in batch:
-                        removed = removed.plus(_clear(shelf, freed))
+            removed = removed.plus(self.remove(path, originals=originals)[0])
         return removed
 
     def remove_strays(self) -> None:
@@ -147,6 +166,14 @@ class Files:
                 else:
                     os.unlink(path)
 
+    def _originals(self, shelf: Shelf) -> Iterator[str]:
+        for found in shelf.files:
+            if found.name == RECORD:
+                with shelf.passing_over():
+                    record = read_record(look_into(found.path))
+                    if isinstance(record, SourceRecord):
+                        yield self._layout.original(record.version)
+
     def _stray(self, entry: os.DirEntry[str]) -> bool:
         """Whether nobody writes this file any more: its process is gone, or it is old."""
         host, _, rest = entry.name.rpartition("-")[0].rpartition("-")
@@ -157,70 +184,20 @@ class Files:
         return False
 
 
-def rename(tmp: str, path: str, closed: Collection[str] = ()) -> int:
-    """Rename into a directory that may not be there yet, or be removed under us as empty.
-
-    closed: directories that others may not look into, if they are to be made.
-    How many directories were made for it; none stays if it fails. Raises OSError.
-    """
-    made: list[str] = []
-    try:
-        for _ in range(3):
-            with suppress(FileNotFoundError):
-                os.rename(tmp, path)
-                return len(made)
-            with suppress(FileNotFoundError):
-                _make(os.path.dirname(path), made, closed)
-        os.rename(tmp, path)
-    except OSError:
-        for folder in reversed(made):
-            with suppress(OSError):
-                os.rmdir(folder)
-        raise
-    return len(made)
-
-
-def _make(folder: str, made: list[str], closed: Collection[str]) -> None:
-    """Make a directory and those above it; append those that were not there."""
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(missing):
-        try:
-            os.mkdir(folder, 0o700 if folder in closed else 0o777)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise
-        else:
-            made.append(folder)
-
-
-def _shelves(path: str) -> Iterator[Shelf]:
-    """What there is at `path`, a file or a tree."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return iter(())
-    if stat.S_ISDIR(status.st_mode):
-        return walk(path)
-    found = Found(path, status.st_size, status.st_atime, status.st_mtime)
-    return iter([Shelf("", files=[found])])
-
-
 def _clear(shelf: Shelf, freed: Freed) -> Removed:
+    """Counted are pictures and originals."""
     removed = Removed()
     for found in shelf.files:
-        with suppress(FileNotFoundError):
+        with shelf.passing_over():
             os.unlink(found.path)
             freed.add(space(found.size))
-            if not found.name.startswith("."):
+            if found.name not in (RECORD, PURGED):
                 removed = removed.plus(Removed(1, found.size))
     for path in shelf.others:
-        with suppress(FileNotFoundError):
+        with shelf.passing_over():
             os.unlink(path)
     for folder in shelf.folders:
-        with suppress(FileNotFoundError):
+        with shelf.passing_over():
             os.rmdir(folder)
             freed.add(FOLDER)
     return removed

@@ -39,6 +39,7 @@ class Inventory:
     oldest, newest  when the files that were used least and last were
     counted      what the cache itself believes to hold; known_since: when it counted, 0 never
     free         bytes and inodes that the file system has left
+    unreadable   files and directories that could not be looked at
     """
 
     directory: str
@@ -53,6 +54,7 @@ class Inventory:
     counted: Space = NOTHING
     known_since: int = 0
     free: Space = NOTHING
+    unreadable: int = 0
 
     @property
     def share(self) -> float | None:
@@ -82,6 +84,7 @@ class Inventory:
             "counted_at": self.known_since,
             "free_bytes": self.free.bytes,
             "free_files": self.free.files,
+            "unreadable": self.unreadable,
         }
 
 
@@ -99,6 +102,7 @@ def take(layout: Layout, bounds: Space, tally: Tally, progress: Callable[[int], 
                 _put(found, name, file)
             folders = len(shelf.folders) + len(shelf.others) - (not shelf.place)
             pile.bytes += folders * FOLDER.bytes
+            found.unreadable += len(shelf.faults)
             found.total = found.total.plus(Space(0, folders))
             progress(found.total.files)
         found.total = found.total.plus(Space(pile.bytes, pile.files))

@@ -59,6 +59,7 @@ class Janitor:
         self._metrics = metrics
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
+        self._told = ""
 
     def wake(self) -> None:
         """Begin a run in the background, unless one is under way, or was a moment ago."""
@@ -101,7 +102,15 @@ class Janitor:
                 for freed in round.remove(ages.cut(target)):
                     removed = removed.plus(freed)
                     self._metrics.evicted(freed.files, freed.bytes)
+            self._tell(round.fault)
             return Trimmed(ages.total, self.usage.read().kept, removed)
+
+    def _tell(self, fault: OSError | None) -> None:
+        """What a run had to pass over is told once, for as long as it is the same."""
+        told = "" if fault is None else str(fault)
+        if told and told != self._told:
+            log.warning("the janitor of %s passed over: %s", self._layout.directory, told)
+        self._told = told
 
     def _run(self) -> None:
         began, pause = time.monotonic(), _SHORTEST_BREAK

@@ -1,7 +1,8 @@
 """Where things lie in a cache directory.
 
 public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
-private/<source>/<the same, or without signature for URLs that expire>
+private/<source>/<the same>                      the other renditions
+private/<source>/.<options>.<format>             those of URLs that expire
 private/<source>/.source                         the source's record; mtime is fresh-until
 private/<folder>/.purged                         purged at its mtime: nothing older is kept
 sources/<hh>/<version>                           the original bytes, by their hash
@@ -11,18 +12,36 @@ locks/                                           files whose bytes are locked, a
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from thumbproxy.urls import ImageRequest
+from thumbproxy.urls import (
+    LONGEST_SOURCE,
+    MOST_SEGMENTS,
+    OUTPUTS,
+    ImageRequest,
+    folder_of,
+    source_of,
+)
 
 RECORD = ".source"
 PURGED = ".purged"
+# Bytes. With the longest source and name below it, a path has 3337, and where a tree is moved to
+# be removed some 100 more; the system takes 4095.
+LONGEST_DIRECTORY = 1024
+_FORMATS = "|".join(OUTPUTS)
+_OURS = re.compile(
+    rf"{re.escape(RECORD)}|{re.escape(PURGED)}|\.[^.].*\.(?:{_FORMATS})"
+    rf"|.+\.[A-Za-z0-9_-]{{22}}\.(?:auto\.)?(?:{_FORMATS})|[0-9a-f]{{64}}"
+)
 
 
 class Layout:
-    """Paths below `directory`. No segment of a source begins with a dot, so none is in the way."""
+    """Paths below `directory`. What is kept has places that differ, and none is below another's
+    file: see `folder_of`."""
 
     __slots__ = ("closed", "directory", "locks", "private", "public", "sources", "tmp")
 
@@ -47,6 +66,15 @@ class Layout:
                     return tree
         return None
 
+    def check(self) -> None:
+        """Raise OSError for a directory whose path leaves no room for what lies below it."""
+        length = len(os.fsencode(self.directory))
+        if length > LONGEST_DIRECTORY:
+            raise OSError(
+                errno.ENAMETOOLONG,
+                f"its path has {length} bytes; at most {LONGEST_DIRECTORY} are allowed",
+            )
+
     def make(self) -> None:
         """Make the directories. Raises OSError."""
         os.makedirs(self.public, exist_ok=True)
@@ -65,10 +93,10 @@ class Layout:
 
     def variant(self, request: ImageRequest, public: bool) -> str:
         tree = self.public if public else self.private
-        return f"{tree}/{request.source}/{request.filename}"
+        return f"{tree}/{folder_of(request.source)}/{request.filename}"
 
     def record(self, source: str) -> str:
-        return f"{self.private}/{source}/{RECORD}"
+        return f"{self.private}/{folder_of(source)}/{RECORD}"
 
     def original(self, version: str) -> str:
         return f"{self.sources}/{version[:2]}/{version}"
@@ -77,6 +105,21 @@ class Layout:
         """Where a purge of the source, or of a folder that it is in, would be marked."""
         path = self.private
         yield f"{path}/{PURGED}"
-        for segment in source.split("/"):
+        for segment in folder_of(source).split("/"):
             path = f"{path}/{segment}"
             yield f"{path}/{PURGED}"
+
+
+def is_name(name: str) -> bool:
+    """Whether a file is named like those that are asked for. Others are of another release, or were
+    left by who was killed."""
+    return _OURS.fullmatch(name) is not None
+
+
+def is_place(folder: str) -> bool:
+    """Whether a folder in a tree can be that of a source, or have such folders in it."""
+    return (
+        folder_of(source_of(folder)) == folder
+        and folder.count("/") < MOST_SEGMENTS
+        and len(os.fsencode(folder)) <= LONGEST_SOURCE
+    )

@@ -15,7 +15,7 @@ from thumbproxy.memo import memoized
 from thumbproxy.metrics import Tier
 from thumbproxy.urls import ImageRequest
 
-# The name cannot be a file's, or another source has taken it; the disk itself is well.
+# Nothing can be kept under this name, or something else lies there; the disk itself is well.
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
 # Larger files are sent by the kernel, and never pass through this process.
 _LARGE = 256 * 1024

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
-from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, read_record
+from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
 from thumbproxy.caches.usage import Usage
+from thumbproxy.caches.walk import walk
+from thumbproxy.urls import folder_of
+
+
+@dataclass(slots=True)
+class Cleared:
+    """What has become of a purge.
+
+    aside    where the trees are now that were moved out of sight
+    removed  what is gone
+    fault    why something is still in its place; the rest is not
+    """
+
+    aside: list[str] = field(default_factory=list)
+    removed: Removed = field(default_factory=Removed)
+    fault: OSError | None = None
+
+    @contextmanager
+    def each(self) -> Iterator[None]:
+        """One that fails must not keep the others from being purged."""
+        try:
+            yield
+        except OSError as error:
+            self.fault = self.fault or error
 
 
 class Removal:
@@ -21,27 +45,22 @@ class Removal:
         self._files = files
         self._usage = usage
 
-    def set_aside(self, scope: Scope, standing: Record | None) -> list[str]:
-        """Move what `scope` covers out of everyone's sight, at once; where it is now.
+    def clear(self, scope: Scope, standing: Record | None, cleared: Cleared) -> None:
+        """Have nothing of what `scope` covers in its place any more.
 
         standing: the record of the source that it is, if it is one. Raises OSError.
         """
         if scope.kind == "source":
-            # The record first: without it nothing private is served. It is not counted.
-            with self._usage.removing() as freed:
-                self._files.unlink(self._layout.record(scope.text), freed)
-            paths = self._of_source(scope.text, standing)
-        else:
-            paths = self._trees(scope)
-        return [aside for aside in map(self._files.set_aside, paths) if aside]
+            self._clear_source(scope.text, standing, cleared)
+            return
+        for path in self._trees(scope):
+            with cleared.each():
+                self._clear_tree(path, scope, cleared)
 
-    def finish(self, scope: Scope, paths: Sequence[str]) -> Removed:
-        """Remove what was set aside, for which no lock is needed. Raises OSError."""
-        aside = list(paths)
-        if scope.kind == "folder":
-            originals = map(self._files.set_aside, self._originals(aside))
-            aside += [path for path in originals if path]
-        return self._files.remove_aside(aside)
+    def finish(self, scope: Scope, cleared: Cleared) -> None:
+        """Remove what was moved aside, for which no lock is needed. Raises OSError."""
+        removed = self._files.remove_aside(cleared.aside, originals=scope.kind == "folder")
+        cleared.removed = cleared.removed.plus(removed)
 
     def remove_variants(self, source: str, standing: Record | None) -> None:
         """Remove what was made under `standing`, public renditions included.
@@ -59,12 +78,39 @@ class Removal:
                 for path in paths:
                     self._files.unlink(path, freed)
 
+    def _clear_source(self, source: str, standing: Record | None, cleared: Cleared) -> None:
+        paths = self._variants(source, self._layout.private, self._layout.public)
+        if isinstance(standing, SourceRecord):
+            paths.append(self._layout.original(standing.version))
+        with self._usage.removing() as freed:
+            # The record first: without it nothing private is served. It is not counted.
+            with cleared.each():
+                self._files.unlink(self._layout.record(source), freed)
+            for path in paths:
+                with cleared.each():
+                    cleared.removed = cleared.removed.plus(self._files.unlink(path, freed))
+
+    def _clear_tree(self, path: str, scope: Scope, cleared: Cleared) -> None:
+        """Move it out of sight, which takes no time however large it is. What cannot be moved, as
+        from a lower layer of overlayfs or another mount, is removed where it is."""
+        try:
+            aside = self._files.set_aside(path)
+        except OSError:
+            removed, fault = self._files.remove(path, originals=scope.kind == "folder")
+            cleared.removed = cleared.removed.plus(removed)
+            # Directories may stay: something is mounted there.
+            if fault is not None and any(shelf.files or shelf.faults for shelf in walk(path)):
+                raise fault from None
+        else:
+            cleared.aside += [aside] if aside else []
+
     def _trees(self, scope: Scope) -> list[str]:
         """What has all of a folder, or of the cache. The outermost folders stay: somebody may
         have set their owner and mode."""
         layout = self._layout
         if scope.kind == "folder":
-            return [f"{tree}/{scope.text}".rstrip("/") for tree in (layout.public, layout.private)]
+            folder = folder_of(scope.text.rstrip("/"))
+            return [f"{tree}/{folder}" for tree in (layout.public, layout.private)]
         found: list[str] = []
         for tree in (layout.public, layout.private, layout.sources):
             # Where somebody has removed one, there is still the rest.
@@ -73,32 +119,12 @@ class Removal:
                 found += [entry.path for entry in entries if entry.name != PURGED]
         return found
 
-    def _of_source(self, source: str, standing: Record | None) -> list[str]:
-        paths = []
-        if isinstance(standing, SourceRecord):
-            paths.append(self._layout.original(standing.version))
-        return paths + self._variants(source, self._layout.private, self._layout.public)
-
-    def _originals(self, trees: Sequence[str]) -> list[str]:
-        """Where the bytes lie of all sources in trees that were set aside. Another source of the
-        same bytes loses them as well, and is fetched again."""
-        found: list[str] = []
-        for tree in trees:
-            for folder, _, files in os.walk(tree):
-                record = None
-                if RECORD in files:
-                    with suppress(FileNotFoundError):  # somebody removes what is set aside
-                        record = read_record(Path(folder, RECORD).read_bytes())
-                if isinstance(record, SourceRecord):
-                    found.append(self._layout.original(record.version))
-        return found
-
     def _variants(self, source: str, *trees: str) -> list[str]:
         found: list[str] = []
         for tree in trees:
             with (
                 suppress(FileNotFoundError, NotADirectoryError),
-                os.scandir(f"{tree}/{source}") as entries,
+                os.scandir(f"{tree}/{folder_of(source)}") as entries,
             ):
                 found += [
                     entry.path

@@ -17,10 +17,11 @@ from contextlib import suppress
 from thumbproxy.caches.ages import Ages, Cut
 from thumbproxy.caches.base import FailureRecord, read_record
 from thumbproxy.caches.files import ASIDE, Files
-from thumbproxy.caches.layout import PURGED, RECORD, Layout
+from thumbproxy.caches.layout import PURGED, RECORD, Layout, is_name, is_place
 from thumbproxy.caches.space import FOLDER, Space, space
 from thumbproxy.caches.usage import Freed, Usage
-from thumbproxy.caches.walk import Found, Shelf, look_into, walk
+from thumbproxy.caches.walk import Found, Shelf, look_into, shelves, walk
+from thumbproxy.urls import source_of
 
 # A mark or a remembered failure beats what was asked for before it. Whoever asked so long ago has
 # been answered: no request takes more than 600 s.
@@ -48,6 +49,8 @@ class Round:
         self._rest = rest
         self._progress = progress
         self._now = time.time()
+        # The first thing that could not be looked at, or removed; the others were passed over to.
+        self.fault: OSError | None = None
 
     # -- counting --------------------------------------------------------------------------
 
@@ -57,6 +60,7 @@ class Round:
         ages = Ages(self._now)
         for shelf in self._shelves():
             self._tidy(shelf)
+            self._note(shelf)
             for found in shelf.files:
                 ages.note(_used(found, shelf), space(found.size))
             for _ in shelf.folders if shelf.place else ():
@@ -67,6 +71,7 @@ class Round:
             self._progress("count", ages.total.files)
         # Last, so that what is set aside meanwhile is counted here if it was not there.
         for shelf in self._set_aside():
+            self._note(shelf)
             for found in shelf.files:
                 ages.add(space(found.size))
             for _ in shelf.folders:
@@ -81,17 +86,23 @@ class Round:
         yield from walk(layout.sources, rest=self._rest)
 
     def _set_aside(self) -> Iterator[Shelf]:
-        with suppress(FileNotFoundError), os.scandir(self._layout.tmp) as entries:
-            for path in [entry.path for entry in entries if entry.name.endswith(ASIDE)]:
-                found = os.lstat(path)
-                if os.path.isdir(path) and not os.path.islink(path):
-                    yield from walk(path, rest=self._rest)
-                else:
-                    yield Shelf("", files=[Found(path, found.st_size, 0.0, 0.0)])
+        names: list[str] = []
+        with suppress(FileNotFoundError):
+            names = [name for name in os.listdir(self._layout.tmp) if name.endswith(ASIDE)]
+        for name in names:
+            yield from shelves(f"{self._layout.tmp}/{name}", rest=self._rest)
+
+    def _note(self, shelf: Shelf) -> None:
+        self.fault = self.fault or next(iter(shelf.faults), None)
 
     def _tidy(self, shelf: Shelf) -> None:
         """What is removed here is not counted, so it is not given back either."""
-        outdated = [found for found in shelf.files if self._outdated(found, shelf)]
+        lost = not is_place(shelf.place)
+        outdated = [
+            found
+            for found in shelf.files
+            if lost or not is_name(found.name) or self._outdated(found, shelf)
+        ]
         if outdated:
             self._unlink(shelf, outdated, Freed())
         _remove_empty(shelf, Freed())
@@ -118,6 +129,7 @@ class Round:
             with self._usage.removing() as freed:
                 for shelf in shelves:
                     self._evict(shelf, cut, freed)
+                    self._note(shelf)
                     if freed.space.files >= _BATCH:
                         more = True
                         break
@@ -147,10 +159,10 @@ class Round:
     def _unlink(self, shelf: Shelf, doomed: list[Found], freed: Freed) -> None:
         """Remove files that were not used since, unless somebody is writing there: then it is in
         use. Originals are never replaced, so they need no lock."""
-        if shelf.folders[0].startswith(self._layout.sources):
+        if shelf.tree == self._layout.sources:
             _unlink(shelf, doomed, freed, self._rest)
             return
-        with suppress(TimeoutError), self._files.locked(shelf.place, 0):
+        with suppress(TimeoutError), self._files.locked(source_of(shelf.place), 0):
             _unlink(shelf, doomed, freed, _no_rest)
 
 
@@ -158,7 +170,7 @@ def _unlink(shelf: Shelf, doomed: list[Found], freed: Freed, rest: Callable[[], 
     gone = set()
     for found in doomed:
         rest()
-        with suppress(FileNotFoundError):
+        with shelf.passing_over():
             status = os.lstat(found.path)
             if status.st_atime <= found.used and status.st_mtime == found.modified:
                 os.unlink(found.path)

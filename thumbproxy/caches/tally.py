@@ -65,6 +65,7 @@ class Tally:
         return cls(counts, counted_at, turned_at, turn, kept, added, taken)
 
 
-_MAGIC = b"tp-use-1"
+# Another number for another layout: what lies there of the one before is looked at soon.
+_MAGIC = b"tp-use-2"
 _FORM = struct.Struct("<8s12q")
 LENGTH = _FORM.size

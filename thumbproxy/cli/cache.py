@@ -153,6 +153,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             yield _line(kind, pile["bytes"], pile["files"], "files")
     failures = f"{facts['failures']:,} that could not be had"
     yield f"{'records':<12}{facts['sources']:,} sources, {failures}"
+    if facts["unreadable"]:
+        yield f"{'unreadable':<12}{facts['unreadable']:,} files and folders are not counted"
     if facts["newest_use"]:
         yield f"{'oldest use':<12}{_ago(facts['oldest_use'])} ago"
         yield f"{'newest use':<12}{_ago(facts['newest_use'])} ago"

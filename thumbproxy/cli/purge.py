@@ -14,6 +14,7 @@ from thumbproxy.caches.base import Scope
 from thumbproxy.cli.group import Refusal, cache_options, check_cache, serving_settings
 from thumbproxy.errors import BadSource
 from thumbproxy.purge import PurgeResult, scope_at
+from thumbproxy.urls import folder_of
 
 
 @click.command()
@@ -88,10 +89,10 @@ def _is_folder(directory: str, scope: str) -> bool:
     """Whether there are sources below it, and no picture of its own."""
     entries: list[os.DirEntry[str]] = []
     for tree in ("public", "private") if directory and not scope.endswith("/") and scope else ():
-        place = os.path.join(os.path.expanduser(directory), tree, scope)
+        place = os.path.join(os.path.expanduser(directory), tree, folder_of(scope))
         with suppress(OSError), os.scandir(place) as found:
-            # Hidden are our own files, which say nothing of pictures.
-            entries += [entry for entry in found if not entry.name.startswith(".")]
+            # These say nothing of pictures.
+            entries += [entry for entry in found if entry.name not in (".source", ".purged")]
     return bool(entries) and all(entry.is_dir(follow_symlinks=False) for entry in entries)
 
 

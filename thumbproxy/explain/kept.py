@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Cache, Record, SourceRecord, read_record
-from thumbproxy.urls import ImageRequest
+from thumbproxy.urls import ImageRequest, folder_of
 
 
 class Kept(NamedTuple):
@@ -28,11 +28,11 @@ class DiskView:
         self.directory = os.path.abspath(os.path.expanduser(directory))
 
     def place(self, request: ImageRequest, *, public: bool) -> str:
-        return f"{'public' if public else 'private'}/{request.source}/{request.filename}"
+        return f"{'public' if public else 'private'}/{folder_of(request.source)}/{request.filename}"
 
     def record(self, source: str) -> Record | None:
         try:
-            with open(f"{self.directory}/private/{source}/.source", "rb") as file:
+            with open(f"{self.directory}/private/{folder_of(source)}/.source", "rb") as file:
                 return read_record(file.read())
         except OSError:
             return None

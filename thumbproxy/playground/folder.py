@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from thumbproxy.errors import BadSource
-from thumbproxy.urls import check_source
+from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS, check_source
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
 MOST_PICTURES = 200
@@ -44,8 +44,9 @@ def list_pictures(folder: Path, limit: int = MOST_PICTURES) -> tuple[list[str], 
     """
     names: list[str] = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder)
+        deepest = len(below.parts) + 1 >= MOST_SEGMENTS or len(bytes(below)) >= LONGEST_SOURCE
+        folders[:] = [name for name in folders if not (deepest or name.startswith("."))]
         names += (
             (below / name).as_posix()
             for name in files

@@ -8,6 +8,8 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
+from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS
+
 _EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp"})
 _LONGEST_LINE = 8192
 
@@ -133,20 +135,39 @@ def bounded_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def from_folder(folder: str, names: Names) -> Iterator[Found]:
     """The pictures below a folder, by their extension, in the order of their names.
 
-    Only regular files; neither links nor what is hidden, which no source can be.
+    Only regular files; neither links nor what is hidden, which no source can be. What is deeper
+    than sources may be, and folders that cannot be read, are told and passed over.
     """
-    for relative in _walk(folder, ""):
-        yield names.file(folder, relative)
+    stack = [_listed(folder, "")]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+        elif isinstance(found, Refused):
+            yield found
+        elif not found.endswith("/"):
+            yield names.file(folder, found)
+        elif len(stack) >= MOST_SEGMENTS or len(os.fsencode(found)) >= LONGEST_SOURCE:
+            yield Refused(found, "bad-source: deeper than sources may be; nothing below is listed")
+        else:
+            stack.append(_listed(folder, found))
 
 
-def _walk(folder: str, below: str) -> Iterator[str]:
-    with os.scandir(os.path.join(folder, below)) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
+def _listed(folder: str, below: str) -> Iterator[str | Refused]:
+    """What one folder has, in order; folders with a slash."""
+    try:
+        with os.scandir(os.path.join(folder, below)) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        if not below:
+            raise
+        yield Refused(below, f"unreadable: {error.strerror}")
+        return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(folder, f"{below}{entry.name}/")
+            yield f"{below}{entry.name}/"
         elif entry.is_file(follow_symlinks=False) and looks_like_picture(entry.name):
             yield below + entry.name
 
