@@ -23,7 +23,7 @@ def mounted(at: Path, kind: str, options: str, what: str = "none") -> Iterator[P
     try:
         yield at
     finally:
-        subprocess.run(["umount", str(at)], check=True)
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 @contextmanager

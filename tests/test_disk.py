@@ -52,7 +52,7 @@ def test_the_url_is_the_path(disk: DiskCache, root: Path) -> None:
     assert files(root) == {
         f"public/{SOURCE}/w_1.{signature}.webp",
         f"private/{SOURCE}/w_2.{signature}.webp",
-        f"private/{SOURCE}/w_3.webp",
+        f"private/{SOURCE}/.w_3.webp",
         f"private/{SOURCE}/.source",
     }
 
@@ -139,11 +139,12 @@ def test_an_empty_file_is_no_picture(disk: DiskCache, root: Path) -> None:
 def test_names_that_no_file_can_have_are_not_kept(
     disk: DiskCache, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Too long, or taken by another source's rendition: no error, no word, and nothing left."""
+    """Longer than sources are, or below what somebody has put there: no error, no word, and
+    nothing left."""
     deep = "/".join(["d" * 250] * 20)
-    for source in (deep, f"{SOURCE}/w_1.{'S' * 22}.webp/x.jpg"):
-        taken = disk.set_record(SOURCE, record())
-        disk.set(request(1), taken, rendition(), public=True)
+    for tree in ("public", "private"):
+        (root / tree / "letter.jpg").write_text("hers")
+    for source in (deep, "letter.jpg/x.jpg"):
         stands = disk.set_record(source, record())
         assert not disk.set(request(1, source), stands, rendition(), public=True)
         assert disk.get(request(1, source), stands, public=True) is None

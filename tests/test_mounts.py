@@ -18,6 +18,7 @@ import servers
 from mounts import mounted, overlay
 from origin import Gallery, is_close, jpeg, opened
 from test_caches import record, rendition, request
+from test_janitor import kept, real
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope, SourceRecord
@@ -99,7 +100,7 @@ def test_a_purge_on_an_overlay_is_complete(root: Path, scope: str, written: bool
         again = disk.set_record(source, record(fetched_at=time.time() + 0.5))
         assert disk.set(request(1, source), again, rendition(), public=True)
     assert disk.janitor.trim(Space(1))
-    assert disk.janitor.usage.read().kept == Space()
+    assert kept(disk) == real(root)
     assert files(root) == 0
 
 
@@ -140,10 +141,10 @@ def test_who_has_a_picture_open_reads_on(root: Path, baked: Path) -> None:
 
 def test_hard_links_in_a_layer_are_files_like_others(baked: Path, tmp_path: Path) -> None:
     """As what packs layers makes of equal files."""
-    (kept,) = (baked / "cache/public/photos/a.jpg").iterdir()
+    (file,) = (baked / "cache/public/photos/a.jpg").iterdir()
     for source in ("photos/link.jpg", "photos/2024/link.jpg"):
         os.makedirs(baked / "cache/public" / source)
-        os.link(kept, baked / "cache/public" / source / kept.name)
+        os.link(file, baked / "cache/public" / source / file.name)
     with overlay(tmp_path / "linked", baked) as merged:
         disk = at(merged / "cache")
         assert disk.get(request(1, "photos/link.jpg"), None, public=True)

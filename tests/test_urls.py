@@ -179,7 +179,7 @@ def test_variants_are_kept_under_the_name_in_the_url() -> None:
     fixed = name(Options(width=5), "jpg")
     assert fixed == f"w_5.{SIGNER.sign('a.jpg/w_5.jpg')}.jpg"
     assert name(Options(width=5), "auto") == f"w_5.{SIGNER.sign('a.jpg/w_5.auto')}.auto.webp"
-    assert name(Options(width=5, expires=10**10), "png") == "w_5.png"
+    assert name(Options(width=5, expires=10**10), "png") == ".w_5.png"
 
 
 def test_a_name_that_is_no_text_is_not_built() -> None:
