@@ -142,8 +142,8 @@ def test_a_write_that_fails_takes_no_room(root: Path) -> None:
     disk = opened(root)
     put(disk, "a.jpg")
     before = kept(disk)
-    # Where directories would have to be, there is a file.
-    impossible = f"a.jpg/{request(1).filename}/b/c.jpg"
+    # No directory can be named so.
+    impossible = f"a.jpg/{'d' * 256}/b/c.jpg"
     assert not disk.set(request(1, impossible), record(), rendition(), public=False)
     disk.set_record(impossible, record())
     assert kept(disk) == before == real(root)
