@@ -102,6 +102,14 @@ def test_however_a_client_encodes_a_path_it_finds_the_file(site: Site) -> None:
         assert (reply.status, reply.asked) == (200, None), path
 
 
+def test_a_folder_named_like_a_picture_is_left_to_thumbproxy(site: Site) -> None:
+    """Where there is the picture, there cannot be the folder, so it lies elsewhere."""
+    site.put(f"public/{stored_as('k.jpg')}")
+    path = url(f"{stored_as('k.jpg')}/x.jpg")
+    assert site.ask(path).asked == f"GET {path}"
+    assert site.ask(url("k.jpg")).asked is None
+
+
 def test_a_path_with_a_line_feed_behind_it_is_another(site: Site) -> None:
     site.put(f"public/{stored_as('cat.jpg')}")
     assert site.ask(url("cat.jpg") + "%0a").asked is not None

@@ -201,6 +201,8 @@ def folder_of(source: str) -> str:
     one of the other form has a backslash here in place of its last dot, which no segment has. So
     no file is ever in the way of a folder, and `source_of` is the inverse.
     """
+    if not _LIKE_A_FILE.search(source):  # which takes a tenth of the time
+        return source
     return _LIKE_A_FILE.sub(r"\1\\\2", source)
 
 

@@ -140,7 +140,8 @@ class Files:
             with self._usage.removing() as freed:
                 for shelf in found:
                     for original in self._originals(shelf) if originals else ():
-                        removed = removed.plus(self.unlink(original, freed))
+                        with shelf.passing_over():
+                            removed = removed.plus(self.unlink(original, freed))
                     removed = removed.plus(_clear(shelf, freed))
                     fault = fault or next(iter(shelf.faults), None)
                     if freed.space.files >= _BATCH:
@@ -168,11 +169,12 @@ class Files:
 
     def _originals(self, shelf: Shelf) -> Iterator[str]:
         for found in shelf.files:
+            record = None
             if found.name == RECORD:
                 with shelf.passing_over():
                     record = read_record(look_into(found.path))
-                    if isinstance(record, SourceRecord):
-                        yield self._layout.original(record.version)
+            if isinstance(record, SourceRecord):
+                yield self._layout.original(record.version)
 
     def _stray(self, entry: os.DirEntry[str]) -> bool:
         """Whether nobody writes this file any more: its process is gone, or it is old."""

@@ -49,7 +49,7 @@ class Round:
         self._rest = rest
         self._progress = progress
         self._now = time.time()
-        # The first thing that could not be looked at, or removed; the others were passed over to.
+        # Why the first of what was passed over could not be looked at, or removed.
         self.fault: OSError | None = None
 
     # -- counting --------------------------------------------------------------------------
