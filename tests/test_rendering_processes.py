@@ -279,8 +279,8 @@ def test_a_render_process_is_bounded_as_the_kernel_says(shared: Processes) -> No
     assert status["NoNewPrivs"].strip() == "1"
     assert {status[f"Cap{kind}"].strip() for kind in ("Eff", "Prm", "Inh")} == {"0" * 16}
     assert set(shared.workshop().sandbox) == {"landlock", "seccomp"}
-    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.sched_getscheduler(pid) == os.SCHED_BATCH
+    # More would leave next to nothing to it beside busy neighbours.
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 def test_a_render_process_writes_nothing_into_our_logs(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,20 +10,16 @@ from typing import NamedTuple, NoReturn
 from thumbproxy.errors import DecoderFailed, EngineFailed, ThumbproxyError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.rendering.base import Task
-from thumbproxy.rendering.confinement import (
-    Memory,
-    allow_time,
-    confine,
-    die_with_parent,
-    go_first,
-    let_others_begin,
-)
+from thumbproxy.rendering.confinement import Memory, allow_time, confine, die_with_parent, go_first
 from thumbproxy.rendering.kernel import PR_SET_NAME, prctl
 from thumbproxy.rendering.messages import failed, hello, made, read_order
 from thumbproxy.rendering.threads import work
 
 _READ_AT_ONCE = 64 * 1024
 _LAST_DESCRIPTOR = 1 << 20
+# Hits come first: as at 10, where beside one busy neighbour a ninth of its share would be left to
+# us; here it is a third. At 0, the slowest hits took three times as long.
+_NICE = 5
 
 
 class Plan(NamedTuple):
@@ -46,7 +42,7 @@ def become_render_process(job: socket.socket, engine: Engine, plan: Plan, parent
         _stay_alone_with(job.fileno())
         # The worker has made it, where gevent or a default timeout makes all sockets non-blocking.
         job.setblocking(True)
-        let_others_begin()
+        os.nice(_NICE)
         go_first()
         usage = Memory()
         # Nobody sees them, and showing them would need the source code.

@@ -31,17 +31,6 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def let_others_begin() -> None:
-    """Take the processor from nobody by waking up, and share it evenly with all who want it.
-
-    So hits begin at once, and no neighbour keeps pictures from being made: a nice process beside
-    busy ones has a tenth of what they have (sched(7): SCHED_BATCH).
-    """
-    with contextlib.suppress(OSError):
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
 def go_first() -> None:
     """Have the kernel take this process before others when memory runs out."""
     with contextlib.suppress(OSError):
