@@ -39,7 +39,8 @@ def disk(root: Path) -> DiskCache:
 
 
 def files(root: Path) -> set[str]:
-    found = (path for path in root.rglob("*") if path.is_file())
+    """What there is but locks; a janitor may be removing empty folders meanwhile."""
+    found = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
     return {str(path.relative_to(root)) for path in found if "locks" not in path.parts}
 
 
