@@ -96,6 +96,7 @@ class Site:
             render_timeout=REQUEST_SECONDS,
         )
         self.color = "teal"
+        self._changing = threading.Lock()
 
     def ask(self, width: int) -> Response:
         path = unquote(THUMBS.url("a.jpg", width=width, height=9, fit="stretch", format="jpg"))
@@ -106,8 +107,9 @@ class Site:
         return reply
 
     def change(self) -> None:
-        self.color = "red" if self.color == "teal" else "teal"
-        self.gallery.pictures["/a.jpg"] = jpeg(color=self.color)
+        with self._changing:
+            self.color = "red" if self.color == "teal" else "teal"
+            self.gallery.pictures["/a.jpg"] = jpeg(color=self.color)
 
     def purge(self) -> None:
         self.app.purge("a.jpg")

@@ -571,7 +571,7 @@ def test_a_purge_through_nginx_reaches_all_that_nginx_serves(
     folder.mkdir()
     urls = [url(), url(version="v1")]
     with (
-        serving(make(nginx_cache_dir=str(folder / "cache"))) as site,
+        serving(make(nginx_cache_dir=str(folder / "cache"), client_lifetime="max_age")) as site,
         nginx.running(folder, f"127.0.0.1:{site.port}", tmp_path / "cache") as (_, port),
     ):
         front = servers.Server(port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -62,9 +63,8 @@ class Upstream:
         self._server = target.scheme, target.hostname, target.port
         self._authority = target.netloc
         self._path = target.path.rstrip("/")
-        self._timeout = Timeout(timeout)
-        self._ca = ca_file
-        self._pool = PerProcess(self._new_pool)
+        # Not a method: connections are closed when the last reference to us goes.
+        self._pool = PerProcess(partial(_pool, *self._server, Timeout(timeout), ca_file))
 
     def __repr__(self) -> str:
         scheme, host, port = self._server
@@ -135,14 +135,16 @@ class Upstream:
             else:
                 return response  # type: ignore[no-any-return]
 
-    def _new_pool(self) -> HTTPConnectionPool:
-        scheme, host, port = self._server
-        if scheme == "http":
-            return KeptHTTPPool(host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS)
-        return KeptHTTPSPool(
-            host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS,
-            cert_reqs="CERT_REQUIRED", ca_certs=self._ca,
-        )  # fmt: skip
+
+def _pool(
+    scheme: str, host: str, port: int | None, timeout: Timeout, ca_file: str | None
+) -> HTTPConnectionPool:
+    if scheme == "http":
+        return KeptHTTPPool(host, port, timeout=timeout, maxsize=_KEPT_CONNECTIONS)
+    return KeptHTTPSPool(
+        host, port, timeout=timeout, maxsize=_KEPT_CONNECTIONS,
+        cert_reqs="CERT_REQUIRED", ca_certs=ca_file,
+    )  # fmt: skip
 
 
 class Gated:

@@ -129,7 +129,10 @@ class Janitor:
     def _alone(self, patience: Deadline) -> Iterator[bool]:
         # A byte of a file that is there: out of inodes, none could be made.
         fd = self._layout.create(self.usage.path, os.O_RDWR, 0o600)
-        with in_order(Rank.JANITOR), locked(fd, "janitor", patience) as hold:
+        with (
+            in_order(Rank.JANITOR, waits=not patience.passed),
+            locked(fd, "janitor", patience) as hold,
+        ):
             yield hold is not Hold.NOT
 
 
