@@ -29,7 +29,7 @@ types: .venv/.test  ## types: mypy, strict
 	$(bin)/mypy
 
 test: lint types  ## set up, then all checks and all tests: make test ARGS="-k nginx"
-	$(bin)/python -m pytest $(ARGS)
+	$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=--quick
 	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import servers
@@ -15,6 +17,24 @@ settings.register_profile("thumbproxy", deadline=None)
 settings.load_profile("thumbproxy")
 # Whoever waits against the order of locks fails, even where nobody is in the way.
 lock_order.check()
+
+
+# Files that take longest, of all that run at the same time: what begins last must not be one.
+_LONGEST = (
+    "test_bare_debian", "test_wsgi_servers", "test_forking", "test_extras", "test_soak",
+    "test_hostile_pictures", "test_snippets_commands", "test_interrupts", "test_herd", "test_faults",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
+@pytest.fixture
+def deep_path(tmp_path: Path) -> Iterator[Path]:
+    """A tmp_path for trees so deep that neither rmtree nor pytest could remove them."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path)], check=True)
 
 
 @pytest.fixture(scope="session")

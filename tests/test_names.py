@@ -68,10 +68,10 @@ def gallery() -> Gallery:
 
 
 @pytest.fixture
-def make(gallery: Gallery, tmp_path: Path) -> Make:
+def make(gallery: Gallery, deep_path: Path) -> Make:
     def make(*sources: str, **settings: Any) -> ThumbProxy:
         gallery.pictures |= {f"/{source}": jpeg() for source in sources}
-        return ThumbProxy(gallery, keys=[KEY], **{"cache_dir": str(tmp_path / "c"), **settings})
+        return ThumbProxy(gallery, keys=[KEY], **{"cache_dir": str(deep_path / "c"), **settings})
 
     return make
 
