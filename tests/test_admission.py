@@ -113,9 +113,12 @@ def test_when_a_large_one_gives_up_those_behind_it_go_on() -> None:
     slots = Slots(2, 10)
     leave = slots.take(5, Deadline(1))
     with ThreadPoolExecutor(2) as pool:
-        large = pool.submit(slots.take, 10, Deadline(0.3))
+        soon = Deadline(30)
+        large = pool.submit(slots.take, 10, soon)
         until(lambda: slots.waiting == 1)
-        behind = pool.submit(slots.take, 5, Deadline(10))
+        behind = pool.submit(slots.take, 5, Deadline(30))
+        until(lambda: slots.waiting == 2)
+        soon.at = 0  # it looks now and then
         with pytest.raises(Overloaded):
             large.result()
         behind.result()()

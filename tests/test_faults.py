@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 import pylibmc
 import pytest
 import servers
+from control import control
 from origin import Gallery, is_close, jpeg, opened
 from pictures import encoded
 from PIL import Image
+from test_admission_server import metric
 from test_herd import TOKEN, Herd, Slow, Work, serving, until, work, workers
 
 from thumbproxy import Thumbnails, ThumbProxy
@@ -88,7 +90,7 @@ def widths() -> Iterator[int]:
 
 def test_memcached_may_stop_and_go_on(origin: servers.Server, tmp_path: Path) -> None:
     """One short stall for each process and second, and no error; and back it is."""
-    new, times = widths(), []
+    new = widths()
     with (
         servers.memcached() as server,
         serving(origin, tmp_path / "cache", **sharing(server.port)) as site,
@@ -96,22 +98,18 @@ def test_memcached_may_stop_and_go_on(origin: servers.Server, tmp_path: Path) ->
         assert server.process
         check(site, next(new))
         servers.freeze(server.process.pid)
+        began = time.monotonic()
         try:
             for width in list(new)[:60]:
-                began = time.monotonic()
                 reply = site.ask(THUMBS.url("a.jpg", width=width, format="jpg"))
-                times.append(time.monotonic() - began)
                 assert (reply.status, opened(reply.body).width) == (200, width)
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
-        # Each asks memcached half a dozen times.
-        slow = [seconds for seconds in times if seconds > 0.045]
-        assert len(slow) < 25
-        assert sum(times) < 60 * 0.2
-        before, went_on = stored(server.port), time.monotonic()
-        new = widths()
+        # Each request has half a dozen questions, 360 in all.
+        seconds = time.monotonic() - began
+        assert metric(site, "tier_failures_total", tier="memcached") <= 2 * (seconds + 2)
+        before, new = stored(server.port), widths()
         until(lambda: check(site, next(new), version="x") and stored(server.port) > before)
-        assert time.monotonic() - went_on < 3
 
 
 def test_memcached_may_come_late_die_and_come_again(origin: servers.Server, tmp_path: Path) -> None:
@@ -266,10 +264,8 @@ def test_a_lease_is_given_back_though_memcached_failed_meanwhile(tmp_path: Path)
             assert one.record("a.jpg") is None
             os.kill(server.process.pid, signal.SIGCONT)
             until(lambda: stored(server.port) > 0)
-        began = time.monotonic()
         with two.hold("work", Deadline(5)) as hold:
-            assert hold is not Hold.NOT
-        assert time.monotonic() - began < 2
+            assert hold is not Hold.NOT, "before its time of 12 s was over"
 
 
 @pytest.fixture(
@@ -318,7 +314,7 @@ def test_what_is_no_memcached_is_none(
         reply = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
         assert reply is not None
         assert (reply.status, opened(reply.body).width) == (200, width)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30, "without our timeout it is 5 s, dozens of times"
 
 
 def test_keys_change_host_by_host_and_nothing_is_made_twice(tmp_path: Path) -> None:
@@ -667,10 +663,12 @@ def test_whoever_is_stopped_with_a_lock_keeps_no_request_beyond_its_deadline(
     source = f"{list(LOCKS).index(lock)}.jpg"
     file, key = LOCKS[lock]
     with stopped_with(hurried.cache / "locks" / file, key and key.format(source)):
-        began = time.monotonic()
         paths = [THUMBS.url(source, width=width, format="jpg") for width in range(10, 14)]
-        herd = Herd([hurried.server], paths).replies()
-        assert time.monotonic() - began < DEADLINE + 0.5
+        with control(hurried.server) as measured:
+            began = time.monotonic()
+            herd = Herd([hurried.server], paths).replies()
+            took = time.monotonic() - began
+        assert took < measured.allows(DEADLINE + 0.5)
         # While another process seems to fetch, half of the time is over before we do.
         late = {200, 504} if lock == "a fetch" else {200}
         assert {reply.status for reply in herd} <= late

@@ -828,18 +828,20 @@ def test_of_all_workers_one_asks_an_origin_that_fails(
     assert gallery.asked["/bad.jpg"] <= 3
 
 
-def test_an_origin_that_hangs_is_asked_by_one_and_all_are_answered_in_time(tmp_path: Path) -> None:
+def test_an_origin_that_hangs_is_asked_by_one_and_all_are_answered_when_that_gives_up(
+    tmp_path: Path,
+) -> None:
     with (
         FaultyOrigin(Exchange.hang) as hanging,
         serving(
-            servers.Server(hanging.port), tmp_path / "cache", fetch_timeout=1, request_timeout=3
+            servers.Server(hanging.port), tmp_path / "cache", fetch_timeout=1, request_timeout=40
         ) as server,
     ):
         path = THUMBS.url("a.jpg", width=30, format="jpg")
         for _ in range(2):
             began = time.monotonic()
             replies = Herd([server], [path] * 120).replies()
-            assert time.monotonic() - began < 3.5
+            assert time.monotonic() - began < 15, "nobody waits for half of its own time"
             assert {token(reply) for reply in replies} == {"origin-timeout"}
             assert len(replies) == 120
         assert len(hanging.requests) == 1

@@ -30,6 +30,8 @@ THUMBS = Thumbnails([servers.KEY])
 TOKEN = "a-token-that-only-the-tests-use"
 HERD = 200
 WORKERS = 8
+# Seconds for which a process would wait for one that does not go on.
+PATIENCE = 40
 _SAMPLE = re.compile(r"^thumbproxy_(fetch|render)_duration_seconds_count\S* (\S+)$", re.MULTILINE)
 
 
@@ -235,7 +237,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(origin: servers.Server, cache: Path) -> Iterator[servers.Server]:
     """One server with many workers, for tests that each have a source of their own."""
-    with serving(origin, cache) as server:
+    with serving(origin, cache, request_timeout=2 * PATIENCE) as server:
         yield server
 
 
@@ -294,11 +296,10 @@ def test_other_sources_do_not_wait_for_one_that_hangs(site: servers.Server, gall
     gallery.hold_first("/hangs.jpg")
     hanging = Herd([site], [THUMBS.url("hangs.jpg", width=30, format="jpg")] * 10)
     until(lambda: "/hangs.jpg" in gallery.held)
-    began = time.monotonic()
     paths = [THUMBS.url(f"other-{number}.jpg", width=30, format="jpg") for number in range(20)]
     replies = Herd([site], paths).replies()
     assert [reply.status for reply in replies] == [200] * 20
-    assert time.monotonic() - began < 5, "the one that hangs is waited for 10 seconds"
+    assert hanging.waiting == 10, "all that while"
     gallery.go.set()
     check_same(hanging.replies(), (30, 20))
     gallery.go.clear()
@@ -352,7 +353,7 @@ def herd_around(site: servers.Server, path: str, victim: int) -> list[servers.Re
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
     replies = herd.replies()
-    assert time.monotonic() - began < 10, "no lease is waited for"
+    assert time.monotonic() - began < PATIENCE / 2, "no lease is waited for"
     assert len(replies) == HERD
     return replies
 
@@ -383,17 +384,16 @@ def test_when_who_fetches_is_stopped_the_others_go_on_in_time(
     gallery.hold_first("/stopped.jpg")
     path = THUMBS.url("stopped.jpg", width=300, format="jpg")
     with serving(
-        origin, tmp_path / "cache", workers=6, request_timeout=4, fetch_timeout=1.5
+        origin, tmp_path / "cache", workers=6, request_timeout=8, fetch_timeout=1.5
     ) as site:
         alone = Herd([site], [path])
         victim = connected_from(site, until(lambda: gallery.held.get("/stopped.jpg")))
         servers.freeze(victim)
-        began = time.monotonic()
         try:
+            # Whose deadline has passed would have a 504.
             replies = Herd([site], [path] * 80).replies()
         finally:
             os.kill(victim, signal.SIGCONT)
-        assert time.monotonic() - began < 4.5
         assert len(replies) == 80
         assert gallery.asked["/stopped.jpg"] == 2
         gallery.go.set()
@@ -433,7 +433,8 @@ def test_when_another_host_fetches_and_dies_it_is_done_once_more(
     gallery.pictures[f"/{name}"] = jpeg(600, 400)
     gallery.hold_first(f"/{name}")
     shared = {"memcached": f"127.0.0.1:{memcached.port}", "memcached_namespace": tmp_path,
-              "fetch_timeout": 1 if dies == "its host" else 10, "request_timeout": 12,
+              "fetch_timeout": 1 if dies == "its host" else PATIENCE - 2,
+              "request_timeout": 2 * PATIENCE,
               "workers": 2}  # fmt: skip
     with (
         serving(origin, tmp_path / "one", **shared) as one,
@@ -457,7 +458,7 @@ def test_when_another_host_fetches_and_dies_it_is_done_once_more(
         took = time.monotonic() - began
         assert len(others) == 20
         check_same([*replies, *others], (300, 200))
-        assert took < 4.5
+        assert took < PATIENCE / 2, "no lease is waited for to its end"
         assert gallery.asked[f"/{name}"] == 2
         if dies == "a worker":
             assert work(one, two) == Work(1, 1)

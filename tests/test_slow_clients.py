@@ -88,11 +88,10 @@ def connect(stack: ExitStack, server: servers.Server, said: str) -> socket.socke
 
 
 def check_hits(server: servers.Server) -> None:
-    """Thirty hits, on connections of their own, one after the other."""
-    began = time.monotonic()
+    """Thirty hits, on connections of their own, one after the other. One that is held up by the
+    slow ones ends when those are given up, or later."""
     for _ in range(30):
         assert server.ask(HIT).status == 200
-    assert time.monotonic() - began < 3
 
 
 def read_on(connection: socket.socket) -> bytes:

@@ -478,7 +478,7 @@ def test_an_upstream_that_fails_is_a_502_and_one_that_hangs_a_504(
         assert response.headers["Cache-Control"] == "no-store"
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert str(server.port) not in response.read().decode()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 15, "not the 25 seconds of a request"
 
 
 def test_a_reply_that_our_server_refuses_is_closed() -> None:
