@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ from thumbproxy.errors import (
     DecoderFailed,
     EngineFailed,
     Overloaded,
+    RenderKilled,
     RenderTooSlow,
     ThumbproxyError,
 )
@@ -327,6 +328,61 @@ def test_a_picture_whose_process_was_killed_is_made_by_another() -> None:
         wait_until(lambda: processes._crew.value.made()._busy)
         os.kill(busy, signal.SIGKILL)
         assert made.result() == "None"
+
+
+def kill_whoever_works(processes: Processes, killed: set[int]) -> None:
+    """With SIGKILL, as the kernel does when memory runs out."""
+    crew = processes._crew.value.made()
+
+    def working() -> set[int]:
+        return {each.pid for each in tuple(crew._busy) if each.sandbox is not None} - killed
+
+    wait_until(working)
+    for pid in working():
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_picture_whose_renders_are_killed_is_not_to_blame(used: bool) -> None:
+    """Twice, and not more often, for one request."""
+    with runner(1) as processes, ThreadPoolExecutor() as pool:
+        if used:
+            run(processes, "pid")
+        made, killed = pool.submit(run, processes, "sleep 20000", 30), set[int]()
+        for _ in range(2):
+            kill_whoever_works(processes, killed)
+        with pytest.raises(RenderKilled) as failed:
+            made.result(10)
+        assert "SIGKILL" in failed.value.log
+        assert len(killed) == 2
+        assert int(run(processes, "pid")) not in killed
+
+
+def test_processes_that_are_killed_before_they_can_begin_are_no_fault_of_ours() -> None:
+    """Out of memory, that hits the newest ones."""
+    with runner(1) as processes:
+        run(processes, "pid")
+        over, killed, server = threading.Event(), set[int](), server_of(processes)
+
+        def kill_all() -> None:
+            while not over.is_set():
+                for pid in pids(processes) - {server} - killed:
+                    killed.add(pid)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                over.wait(0.001)
+
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill_all)
+            try:
+                for _ in range(3):
+                    with pytest.raises(RenderKilled):
+                        run(processes, "sleep 20000", 30)
+            finally:
+                over.set()
+                killing.result()
+        assert int(run(processes, "pid")) not in killed
 
 
 def test_a_picture_outlives_its_fork_server() -> None:

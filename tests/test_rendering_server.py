@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -102,6 +102,43 @@ def test_a_preloaded_server_renders_and_loses_nothing_with_a_worker(
             assert server.ask(url(width, "webp")).status == 200
         everyone = family(server.process.pid)
     wait_until_gone(everyone)
+
+
+def test_a_picture_whose_renders_are_killed_gets_a_503_and_then_its_picture(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As the kernel kills them when memory runs out."""
+    # So much work that none is done before it is found.
+    (folder / "large.png").write_bytes(encoded(Image.new("RGB", (6000, 5000)), "PNG"))
+    large = [THUMBS.url("large.png", width=width, format="jpg") for width in (51, 52)]
+    with thumbproxy(
+        *("--origin", str(folder), "--cache-dir", str(tmp_path / "cache")),
+        THUMBPROXY_WORKERS="1", THUMBPROXY_RENDERS="1", THUMBPROXY_FAILURE_TTL="0",
+    ) as server:  # fmt: skip
+        while server.ask(url(50)).status == 503:  # until the first process is ready
+            pass
+        assert server.ask(url(50)).status == 200
+        over = threading.Event()
+
+        def kill_all() -> None:
+            while not over.is_set():
+                # A thread or process may end while it is looked at.
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    for pid in renderers(server):
+                        os.kill(pid, signal.SIGKILL)
+                over.wait(0.001)
+
+        killing = threading.Thread(target=kill_all)
+        killing.start()
+        replies = [server.ask(address) for address in large]
+        over.set()
+        killing.join()
+        for reply in replies:
+            assert (reply.status, reply.body.split()[0]) == (503, b"render-killed:")
+            assert int(reply["Retry-After"]) > 0
+        while server.ask(large[0]).status == 503:
+            pass
+        assert server.ask(large[0]).status == 200
 
 
 def test_render_processes_that_hang_cost_a_504_and_hits_go_on(folder: Path, tmp_path: Path) -> None:

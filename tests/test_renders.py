@@ -16,6 +16,7 @@ from thumbproxy.errors import (
     ClientGone,
     DecoderFailed,
     Overloaded,
+    RenderKilled,
     RenderTooSlow,
     ThumbproxyError,
     TooSlow,
@@ -127,6 +128,30 @@ def test_what_had_too_little_of_a_processor_is_not_remembered() -> None:
         one(made)
     runner.failure = None
     assert one(made).body == b"bytes"
+
+
+def test_what_was_killed_is_tried_again_but_not_for_ever() -> None:
+    """By the next request, as long as not all of them end like that."""
+    runner = Scripted()
+    made = renders(runner)
+    for _ in range(2):
+        runner.failure = RenderKilled(log="SIGKILL")
+        for width in (10, 20):
+            with pytest.raises(RenderKilled):
+                one(made, width=width)
+        runner.failure = None
+        assert one(made).body == b"bytes"
+    runner.failure = RenderKilled(log="SIGKILL")
+    runner.tasks = 0
+    for width in range(10, 30):
+        with pytest.raises(RenderKilled) as failed:
+            one(made, width=width)
+        assert (failed.value.status, failed.value.retry_after is not None) == (503, True)
+    assert runner.tasks == 3, "then it is left alone for a while"
+    runner.failure = None
+    assert one(made, "another").body == b"bytes"
+    threading.Event().wait(0.2)
+    assert one(made).body == b"bytes", "but only for a while"
 
 
 def test_what_is_broken_is_left_alone_in_that_size() -> None:

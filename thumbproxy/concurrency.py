@@ -215,6 +215,27 @@ class Remembered:
             del self._failures[oldest]
 
 
+class InARow:
+    """How often a thing has failed without a success in between; of the last 1024 that failed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[Hashable, int] = {}
+
+    def failed(self, key: Hashable) -> int:
+        """How often it has, with this time."""
+        with self._lock:
+            count = self._counts.pop(key, 0) + 1
+            self._counts[key] = count  # its place is among the latest
+            if len(self._counts) > _LONGEST_MEMORY:
+                del self._counts[next(iter(self._counts))]
+        return count
+
+    def succeeded(self, key: Hashable) -> None:
+        with self._lock:
+            self._counts.pop(key, None)
+
+
 class Background:
     """Does things that nobody waits for, a few at a time, each key once at a time."""
 

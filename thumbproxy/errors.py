@@ -20,6 +20,7 @@
     │   └── OriginTimeout      504
     ├── CapacityError                 we are at fault
     │   ├── Overloaded         503
+    │   ├── RenderKilled       503
     │   ├── TooSlow            504
     │   │   └── RenderTooSlow  504
     │   └── EngineFailed       500
@@ -150,6 +151,15 @@ class Overloaded(CapacityError):
     status, token = 503, "overloaded"
     default_reason = "Too many images are being made at the moment. Please try again."
     retry_after = 1
+
+
+class RenderKilled(CapacityError):
+    """SIGKILL ended the render, which nothing in a picture sends: the kernel does, for want of
+    memory, or an operator."""
+
+    status, token = 503, "render-killed"
+    default_reason = "This server has too little memory for the image now. Please try again later."
+    retry_after = 5
 
 
 class TooSlow(CapacityError):

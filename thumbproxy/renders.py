@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from thumbproxy.admission import Slots, Wanted, always
-from thumbproxy.concurrency import Remembered
-from thumbproxy.errors import DecoderFailed, RenderTooSlow, SourceError
+from thumbproxy.concurrency import InARow, Remembered
+from thumbproxy.errors import DecoderFailed, RenderKilled, RenderTooSlow, SourceError
 from thumbproxy.forking import PerProcess
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
@@ -19,6 +19,9 @@ from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop
 
 Variant = tuple[Options, Format]
+# Requests one after another whose render was killed, after which it is left alone like others that
+# bring a decoder down: one that needs more memory than there is must not be tried without end.
+_KILLED = 3
 
 
 class NotAtHand(Exception):
@@ -52,6 +55,7 @@ class Renders:
         self._failure_ttl = failure_ttl
         self._slots = PerProcess(lambda: Slots(runner.size, pixels))
         self._unmakeable = PerProcess(Remembered)
+        self._killed = PerProcess(InARow)
 
     def one(
         self,
@@ -70,7 +74,8 @@ class Renders:
         source   gives these, when it is its turn: what waits must not fill the memory. It waits for
                  nobody meanwhile; where it would have to, it raises NotAtHand, and the turn is over
         wanted   nothing is decoded for those who have gone
-        Raises SourceError, BadOptions, Overloaded, TooSlow, EngineFailed, ClientGone, NotAtHand.
+        Raises SourceError, BadOptions, Overloaded, RenderKilled, TooSlow, EngineFailed, ClientGone,
+        NotAtHand.
         """
         key = (version, variant[0].identity, variant[1], fallback)
         for failed in (version, key):
@@ -85,9 +90,15 @@ class Renders:
                 wasted = time.monotonic() - began
                 self._unmakeable.value.remember(version, error, max(self._failure_ttl, wasted))
                 raise
+            except RenderKilled as error:
+                # By a shortage of memory that may be over; or that comes of this very picture.
+                if self._killed.value.failed(version) >= _KILLED:
+                    self._unmakeable.value.remember(version, error, self._failure_ttl)
+                raise
             except SourceError as error:
                 self._unmakeable.value.remember(key, error, self._failure_ttl)
                 raise
+        self._killed.value.succeeded(version)
         return encoded
 
     def several(

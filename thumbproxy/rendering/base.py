@@ -56,9 +56,9 @@ class Runner(Protocol):
 
         ended: called once, when the work takes no more room: by a thread that may be after its
         deadline, because nothing can stop it.
-        Raises what Engine.render does; DecoderFailed when it died of it; RenderTooSlow when it took
-        more than its seconds, TooSlow at the deadline; Overloaded when nobody is ready in time,
-        EngineFailed when there is nobody.
+        Raises what Engine.render does; DecoderFailed when it died of it, RenderKilled when it was
+        killed; RenderTooSlow when it took more than its seconds, TooSlow at the deadline;
+        Overloaded when nobody is ready in time, EngineFailed when there is nobody.
         """
         ...
 

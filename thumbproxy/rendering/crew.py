@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 
-from thumbproxy.errors import CapacityError, EngineFailed, Overloaded
+from thumbproxy.errors import CapacityError, EngineFailed, Overloaded, RenderKilled
 from thumbproxy.limits import Deadline
 from thumbproxy.metrics import Ended, Metrics
 from thumbproxy.rendering.child import Plan
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 _TO_BEGIN = 30.0
 # Seconds for one that has hung up to end as well, and for the fork server to tell how it ended.
 _TO_END = 0.25
+_TO_TELL = 2.0
 # How many processes may turn out to be dead before one is given up on.
 _ATTEMPTS = 3
 
@@ -49,13 +51,17 @@ class Crew:
     def take(self, deadline: Deadline, *, fresh: bool = False) -> RenderProcess:
         """A process that is ready for work; `fresh`: one that has done none yet.
 
-        Raises EngineFailed, or Overloaded when there is none by the deadline.
+        Raises EngineFailed, RenderKilled, or Overloaded when there is none by the deadline.
         """
+        status: int | None = 0
         for _ in range(_ATTEMPTS):
             process = self._from_idle(fresh) or self._forked(deadline)
             try:
                 self._welcome(process, deadline)
-            except (Gone, Garbled) as error:
+            except Gone:
+                status = self.how_ended(process)
+                self.dismiss(process, "crashed", f"before its first task: {ending(status)}")
+            except Garbled as error:
                 self.dismiss(process, "crashed", f"before its first task: {_told(error)}")
             except TimeoutError:
                 # It may be there in a moment, for the next who asks.
@@ -66,7 +72,8 @@ class Crew:
                 raise
             else:
                 return process
-        raise EngineFailed(log="render processes end before they have done anything")
+        failure = RenderKilled if status == -signal.SIGKILL else EngineFailed
+        raise failure(log=f"render processes end before their first task: it {ending(status)}")
 
     def give_back(self, process: RenderProcess) -> None:
         """After a task that has not harmed it."""
@@ -105,10 +112,13 @@ class Crew:
 
     def how_ended(self, process: RenderProcess) -> int | None:
         """The exit status of a process that has hung up, or minus the signal that ended it; 0 if
-        it goes on, None if the fork server has ended too, and with it all processes."""
+        it goes on, None if the fork server has ended too, and with it all processes.
+
+        Raises Overloaded when nobody tells in time.
+        """
         if not process.ends(_TO_END):
             return 0
-        status = self.starter.how_ended(process.pid, Deadline(_TO_END))
+        status = self.starter.how_ended(process.pid, Deadline(_TO_TELL))
         if status is None:
             with self._lock:  # they may not know it yet
                 idle, self._idle = self._idle, []
@@ -245,6 +255,22 @@ class Crew:
             return False
         self._put_back(process)
         return True
+
+
+def ending(status: int | None) -> str:
+    """How a process ended, in words: `how_ended` has the numbers."""
+    if status is None:
+        return "ended, and so did the fork server"
+    if status == 0:  # it may go on
+        return "hung up"
+    if status > 0:
+        return f"ended with exit status {status}"
+    if status == -signal.SIGKILL:
+        return "ended by SIGKILL, of the kernel when memory runs out, or of an operator"
+    try:
+        return f"ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended by signal {-status}"
 
 
 def _told(error: Exception) -> str:

@@ -9,7 +9,15 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 
-from thumbproxy.errors import DecoderFailed, EngineFailed, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.errors import (
+    DecoderFailed,
+    EngineFailed,
+    Overloaded,
+    RenderKilled,
+    RenderTooSlow,
+    ThumbproxyError,
+    TooSlow,
+)
 from thumbproxy.forking import PerProcess
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
@@ -17,9 +25,9 @@ from thumbproxy.media import Encoded
 from thumbproxy.metrics import Metrics
 from thumbproxy.rendering.base import Task, Workshop
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.crew import Crew
+from thumbproxy.rendering.crew import Crew, ending
 from thumbproxy.rendering.messages import Garbled
-from thumbproxy.rendering.process import Gone
+from thumbproxy.rendering.process import Gone, RenderProcess
 
 _MIB = 1024 * 1024
 
@@ -34,7 +42,8 @@ class Processes:
     resident  bytes of memory with which it is
 
     A process that crashes, hangs or talks nonsense is killed and replaced. If others had used it
-    before, that may have been their doing: the task is done once more, in a new one.
+    before, that may have been their doing: the task is done once more, in a new one. So it is if
+    SIGKILL ended it, which no picture sends; one that is killed again is RenderKilled.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Processes:
     def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
         process = crew.take(deadline, fresh=fresh)
         used = process.done > 0
+        failure: ThumbproxyError
         try:
             pictures = process.make(task, self._limits, deadline)
         except TooSlow as error:
@@ -90,18 +100,9 @@ class Processes:
             raise
         except Garbled as error:
             crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
-            why, again = f"a render process sent nonsense: {error}", used
+            failure = DecoderFailed(log=f"a render process sent nonsense: {error}")
         except Gone:
-            status = crew.how_ended(process)
-            why = f"its render process {process.pid} {_told(status)}"
-            if status == -signal.SIGXCPU:
-                crew.dismiss(process, "killed", _told(status))
-                raise RenderTooSlow(log=why) from None
-            crew.dismiss(process, "crashed", _told(status))
-            if fresh and status is None:
-                raise EngineFailed(log=why) from None
-            # SIGKILL is an operator's, or the kernel's, who is short of memory.
-            again = used or status is None or status == -signal.SIGKILL
+            failure = _buried(crew, process)
         except ThumbproxyError:
             crew.give_back(process)
             raise
@@ -111,26 +112,30 @@ class Processes:
         else:
             crew.give_back(process)
             return pictures
+        again = used if isinstance(failure, DecoderFailed) else not isinstance(failure, TooSlow)
         if again and not fresh:
-            raise _OnceMore(why)
-        raise DecoderFailed(log=why)
+            raise _OnceMore(failure.log)
+        raise failure
+
+
+def _buried(crew: Crew, process: RenderProcess) -> ThumbproxyError:
+    """What to raise for a process that has gone, which is dismissed."""
+    try:
+        status = crew.how_ended(process)
+    except Overloaded as error:
+        crew.dismiss(process, "crashed", f"ended, nobody tells how: {error.log}")
+        return RenderKilled(log=f"its render process {process.pid} ended: {error.log}")
+    told = ending(status)
+    why = f"its render process {process.pid} {told}"
+    crew.dismiss(process, "killed" if status == -signal.SIGXCPU else "crashed", told)
+    if status is None:
+        return EngineFailed(log=why)
+    blamed = {-signal.SIGXCPU: RenderTooSlow, -signal.SIGKILL: RenderKilled}
+    return blamed.get(status, DecoderFailed)(log=why)
 
 
 class _OnceMore(Exception):
     """The picture may not be at fault."""
-
-
-def _told(status: int | None) -> str:
-    if status is None:
-        return "ended, and so did the fork server"
-    if status == 0:  # it may go on
-        return "hung up"
-    if status > 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"ended by signal {-status}"
 
 
 class _Lazily:

@@ -94,12 +94,10 @@ class Starter:
     def how_ended(self, pid: int, deadline: Deadline) -> int | None:
         """The exit status of a process that has ended, or minus the signal that ended it.
 
-        0 if it goes on, or nobody says so in time. None if the fork server has ended too.
+        0 if it goes on, None if the fork server has ended too. Raises Overloaded at the deadline.
         """
         try:
             status = self._ask(HOW_ENDED, pid, None, deadline)[1]
-        except Overloaded:
-            return 0
         except EngineFailed:
             return None
         return {STILL_RUNS: 0, UNKNOWN: None}.get(status, status)
