@@ -378,6 +378,20 @@ def test_a_purge_touches_nothing_but_copies_of_thumbnails(tmp_path: Path) -> Non
     assert all((tmp_path / path).read_bytes() == body for path, body in others.items())
 
 
+def test_one_copy_that_cannot_be_looked_at_keeps_no_other_from_being_removed(
+    tmp_path: Path,
+) -> None:
+    head = b"...\nKEY: thumbproxy /photos/cat.jpg/w_1.webp\n"
+    copies = [tmp_path / (digit * 32) for digit in "0123456789abcdef"]
+    for copy in copies:
+        copy.write_bytes(head)
+    copies[7].unlink()
+    copies[7].symlink_to(copies[8])
+    with pytest.raises(PurgeFailed, match=copies[7].name):
+        NginxCache(str(tmp_path)).purge(Scope("photos/"))
+    assert os.listdir(tmp_path) == [copies[7].name]
+
+
 def test_a_purge_that_cannot_look_says_so(tmp_path: Path) -> None:
     with pytest.raises(PurgeFailed, match="absent"):
         NginxCache(str(tmp_path / "absent")).purge(Scope(""))

@@ -23,6 +23,7 @@ from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.host import Host, Journal
 from thumbproxy.caches.memcached import LARGEST_VALUE, MemcachedCache
 from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_log, new_purge
+from thumbproxy.errors import PurgeFailed
 
 # Seconds. What is promised is 2; a busy machine may need more, and who is not told never does it.
 PROMISED = 10.0
@@ -372,6 +373,61 @@ def test_what_failed_is_tried_again(counted: Counted, shared: Shared, a_dir: Pat
         look(counted, shared)
     locks.unlink()
     assert look(counted, shared) == ["a/", "own/"]
+    assert look(counted, shared) == []
+
+
+class Failing:
+    """A tier and a log, which fail as nobody has thought of."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def purge(self, scope: Scope) -> Any:
+        raise self.error
+
+    def purges(self) -> PurgeLog | None:
+        raise self.error
+
+    def tell(self, purges: Sequence[Purge]) -> PurgeLog | None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), UnicodeError(), MemoryError()])
+@pytest.mark.parametrize("failing", ["memcached", "disk", "nginx"])
+def test_whatever_one_tier_fails_with_the_others_are_purged(
+    counted: Counted, shared: Shared, failing: str, error: Exception
+) -> None:
+    broken = Failing(error)
+    tiers = {name: broken if name == failing else counted for name in ("disk", "nginx")}
+    log = broken if failing == "memcached" else shared
+    journal = Journal(counted.disk)
+    done = Host(tiers, log, journal).purge(Scope("a/"))
+    assert [name for name, it in done.items() if isinstance(it, PurgeFailed)] == [failing]
+    assert list(done) == ["memcached", "disk", "nginx"]
+    assert counted.scopes == ["a/"] * (2 if failing == "memcached" else 1)
+    if failing != "memcached":
+        assert [purge.scope.text for purge in shared.log.purges.values()] == ["a/"]
+
+
+def test_a_purge_that_fails_keeps_no_later_one_from_being_done(
+    counted: Counted, shared: Shared
+) -> None:
+    look(counted, shared)
+    for text in ("a/", "b/", "c/"):
+        shared.tell([new_purge(Scope(text))])
+    purge = counted.disk.purge
+
+    def fails_once(scope: Scope) -> Any:
+        if scope.text == "a/":
+            raise RuntimeError("a bug")
+        return purge(scope)
+
+    counted.disk.purge = fails_once  # type: ignore[method-assign]
+    with pytest.raises(PurgeFailed, match="RuntimeError"):
+        look(counted, shared)
+    assert counted.scopes == ["a/", "b/", "c/"]
+    counted.disk.purge = purge  # type: ignore[method-assign]
+    assert look(counted, shared) == ["a/"], "and it is tried again"
     assert look(counted, shared) == []
 
 

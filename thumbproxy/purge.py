@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol, cast
 from urllib.parse import unquote, urlsplit
 
-from thumbproxy.caches.base import Removed, Scope
+from thumbproxy.caches.base import Removed, Scope, attempted
 from thumbproxy.cdn.base import Cdn
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.forking import PerProcess
@@ -122,7 +122,7 @@ class Purger:
                 # A CDN that asks a host that does not know yet would keep what that has for long.
                 time.sleep(self._host.spread)
             for name, tell in self._outside(scope):
-                done[name] = _told(name, tell)
+                done[name] = attempted(name, tell)
         failed = {name: str(it) for name, it in done.items() if isinstance(it, PurgeFailed)}
         purged = tuple(name for name in done if name not in failed)
         what = repr(text) if text else "everything"
@@ -166,18 +166,6 @@ class Purger:
 
     def look(self) -> None:
         self._host.look()
-
-
-def _told(name: str, tell: Callable[[], object]) -> Removed | PurgeFailed:
-    try:
-        tell()
-    except PurgeFailed as error:
-        return error
-    except Exception as error:
-        # Its text may hold a secret; that of a hook is for its author to log.
-        log.error("unexpected %s after a purge, from %s", type(error).__name__, name)
-        return PurgeFailed(f"{name}: {type(error).__name__}")
-    return Removed()
 
 
 def _follow(reference: weakref.ref[Purger]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ from thumbproxy.errors import (
     OriginError,
     OriginFailed,
     OriginTimeout,
+    PurgeFailed,
     SourceNotFound,
     SourceTooLarge,
     ThumbproxyError,
@@ -24,6 +27,8 @@ from thumbproxy.errors import (
 from thumbproxy.media import ClientTerms, Format, ImageInfo, Rendition, Validators
 from thumbproxy.metrics import Tier
 from thumbproxy.urls import ImageRequest, check_name
+
+log = logging.getLogger("thumbproxy.caches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +250,20 @@ class Removed(NamedTuple):
 
     def plus(self, other: Removed) -> Removed:
         return Removed(self.files + other.files, self.bytes + other.bytes)
+
+
+def attempted(name: str, purge: Callable[[], object]) -> Removed | PurgeFailed:
+    """What came of one part of a purge. Whatever it fails with, the other parts are to be done."""
+    try:
+        removed = purge()
+    except PurgeFailed as error:
+        return error.with_traceback(None)
+    except Exception as error:
+        # Its text may hold a secret, as that of a hook or of a library does.
+        kind = type(error).__name__
+        log.error("unexpected %s in a purge, from %s", kind, name)
+        return PurgeFailed(f"{name}: {kind}")
+    return removed if isinstance(removed, Removed) else Removed()
 
 
 class Cache(Lease, Protocol):

@@ -8,9 +8,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
-from thumbproxy.caches.base import Removed, Scope
+from thumbproxy.caches.base import Removed, Scope, attempted
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.purges import RETENTION, SKEW, Purge, PurgeLog, new_purge, read_log
 from thumbproxy.concurrency import Hold
@@ -155,21 +156,21 @@ class Host:
         """Purge all tiers, the one that others refill from first; what became of each, by name."""
         purge, done = new_purge(scope), dict[str, Removed | PurgeFailed]()
         if self._log is not None:
-            done["memcached"] = self._tell(self._log, purge)
+            done["memcached"] = attempted("memcached", partial(self._tell, self._log, purge))
         for name, tier in self._tiers.items():
-            try:
-                done[name] = tier.purge(scope)
-            except PurgeFailed as error:
-                done[name] = error.with_traceback(None)
+            done[name] = attempted(name, partial(tier.purge, scope))
         if self._journal is not None and isinstance(done.get("disk"), PurgeFailed):
             # The next look does it, if memcached has it.
             with suppress(OSError):
                 self._journal.forget(purge)
         return done
 
-    def _tell(self, log: Log, purge: Purge) -> Removed | PurgeFailed:
+    def _tell(self, log: Log, purge: Purge) -> None:
         """Put a purge into the log. It is written down here before, so that this host does not take
-        it for another's; and tells it later, if memcached does not answer now."""
+        it for another's; and tells it later, if memcached does not answer now.
+
+        Raises PurgeFailed.
+        """
         later = False
         if self._journal is not None:
             try:
@@ -177,10 +178,9 @@ class Host:
                 later = True
             except OSError:
                 pass  # the disk will say so itself
-        if log.tell([purge]) is not None:
-            return Removed()
-        others = "are told when it does" if later else "do not know"
-        return PurgeFailed(f"memcached does not answer; other hosts {others}")
+        if log.tell([purge]) is None:
+            others = "are told when it does" if later else "do not know"
+            raise PurgeFailed(f"memcached does not answer; other hosts {others}")
 
     # -- purges of others ------------------------------------------------------------------
 
@@ -217,26 +217,30 @@ class Host:
             self._apply(_EVERYTHING)
             journal.note(new, dropped=told.dropped)
             return
-        done: list[Purge] = []
-        try:
-            for purge in new:
+        done, failure = list[Purge](), None
+        for purge in new:
+            try:
                 self._apply(purge.scope)
+            except PurgeFailed as error:
+                failure = failure or error
+            else:
                 done.append(purge)
                 log.info("purged %r, as another host was told to", purge.scope.text)
-        finally:
-            if done:
-                journal.note(done)
+        if done:
+            journal.note(done)
+        if failure is not None:
+            raise failure
 
     def _apply(self, scope: Scope) -> None:
         """Raises PurgeFailed if the disk could not be purged. Others are passed over: what nginx
         keeps, it asks about within seconds."""
-        for name, tier in self._tiers.items():
-            try:
-                tier.purge(scope)
-            except PurgeFailed as error:
+        done = {name: attempted(name, partial(tier.purge, scope))
+                for name, tier in self._tiers.items()}  # fmt: skip
+        for name, failure in done.items():
+            if isinstance(failure, PurgeFailed):
                 if name == "disk":
-                    raise
-                log.warning("%s", error)
+                    raise failure
+                log.warning("%s", failure)
 
 
 def _told_again(log: Log, told: PurgeLog, known: PurgeLog) -> PurgeLog:

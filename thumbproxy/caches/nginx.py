@@ -40,25 +40,30 @@ class NginxCache:
         copies, nginx asks whether it is still good when `proxy_cache_valid` is over. Each file is
         opened, so this takes about 20 ms per thousand copies.
 
-        Raises PurgeFailed when the directory cannot be read or changed.
+        Raises PurgeFailed when some of it cannot be read or changed; the rest is purged then.
         """
-        removed = Removed()
-        try:
-            for path in _copies(self._directory, _DEEPEST):
+        removed, faults = Removed(), list[OSError]()
+        for path in _copies(self._directory, _DEEPEST, faults):
+            try:
                 removed = removed.plus(_remove(path, scope))
-        except OSError as error:
-            raise PurgeFailed(f"nginx_cache_dir: {error}") from error
+            except OSError as error:
+                faults.append(error)
+        if faults:
+            raise PurgeFailed(f"nginx_cache_dir: {faults[0]}") from faults[0]
         return removed
 
 
-def _copies(directory: str, depth: int) -> Iterator[str]:
+def _copies(directory: str, depth: int, faults: list[OSError]) -> Iterator[str]:
     """What has the name of a copy, below `directory`. nginx may add and remove some meanwhile."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if _COPY.fullmatch(entry.name):
-                yield entry.path
-            elif depth and entry.is_dir(follow_symlinks=False):
-                yield from _copies(entry.path, depth - 1)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if _COPY.fullmatch(entry.name):
+                    yield entry.path
+                elif depth and entry.is_dir(follow_symlinks=False):
+                    yield from _copies(entry.path, depth - 1, faults)
+    except OSError as error:
+        faults.append(error)
 
 
 def _remove(path: str, scope: Scope) -> Removed:
