@@ -21,6 +21,7 @@ from origin import jpeg
 from PIL import Image
 
 from thumbproxy import Signer, Thumbnails
+from thumbproxy.cross_origin import CrossOrigin
 from thumbproxy.media import Format, Rendition
 from thumbproxy.options import Options
 from thumbproxy.responses import CachePolicy, image_response
@@ -294,7 +295,9 @@ class Sender:
             self.vanishing = ""
             file.unlink()
         request = ImageRequest(source, Options(), "_.S.webp", Format.WEBP, auto=True)
-        return image_response(request, rendition, environ, self.policy)(environ, start_response)
+        response = image_response(request, rendition, environ, self.policy)
+        CrossOrigin(["https://shop.example.com"]).tell(response.headers, environ)
+        return response(environ, start_response)
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +350,9 @@ def test_nginx_says_what_we_would_say(
     status: int,
 ) -> None:
     _, alone, front = behind_nginx
+    sent = sent | {"Origin": "https://shop.example.com"}
     ours, theirs = (server.ask("/cat.jpg", sent, method) for server in (alone, front))
+    assert ours["Access-Control-Allow-Origin"] == sent["Origin"]
     assert theirs.status == ours.status == (200 if (method, status) == ("HEAD", 206) else status)
     assert theirs.body == ours.body
     own = {"Server", "Date", "Connection"}

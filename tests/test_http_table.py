@@ -48,7 +48,7 @@ PATHS = {
     "hanging": THUMBS.url("far/hanging.jpg", width=32, format="jpg"),
 }
 
-ANSWER = {"Cache-Control", "Cache-Status"}
+ANSWER = {"Cache-Control", "Cache-Status", "Cross-Origin-Resource-Policy"}
 PICTURE = ANSWER | {
     "Content-Type", "Content-Length", "Content-Disposition", "ETag", "Last-Modified",
     "Accept-Ranges", "X-Content-Type-Options", "Content-Security-Policy",
@@ -60,7 +60,7 @@ PART = PICTURE | {"Content-Range"}
 SAME = ANSWER | {"ETag"}
 REFUSAL = {
     "Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options",
-    "Content-Security-Policy",
+    "Content-Security-Policy", "Cross-Origin-Resource-Policy",
 }  # fmt: skip
 VARY = {"Vary"}
 
@@ -114,7 +114,8 @@ TABLE = [
     Row('9111, 5.1: "the time since the response was generated or successfully validated"',
         "GET remote", {}, 200, PICTURE | FAR, {"Cache-Status": HIT}, ALL),
     Row('9111, 5.2.2.5: no-store: "MUST NOT store any part of either the immediate request"',
-        "GET private", {}, 200, MADE, {"Cache-Control": "no-store"}, ALL),
+        "GET private", {}, 200, MADE - {"Cross-Origin-Resource-Policy"},
+        {"Cache-Control": "no-store"}, ALL),
 
     # -- HEAD ------------------------------------------------------------------------------------
     Row('9110, 9.3.2: "the server MUST NOT send content in the response"',

@@ -23,7 +23,7 @@ LAYERS = """
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access  presence
     negotiate  responses  settings  thumbnails
-    imaging  origins  caches  forwarding
+    imaging  origins  caches  forwarding  cross_origin
     rendering
     renders  jobs
     fetching  records

@@ -471,7 +471,7 @@ CONDITIONS = [
 ALIKE = [
     "ETag", "Last-Modified", "Cache-Control", "Content-Type", "Content-Length", "Content-Range",
     "Vary", "Content-Disposition", "X-Content-Type-Options", "Content-Security-Policy",
-    "Accept-Ranges",
+    "Accept-Ranges", "Cross-Origin-Resource-Policy",
 ]  # fmt: skip
 NOT_MODIFIED = ["ETag", "Cache-Control", "Vary", "Content-Type", "Content-Length"]
 

@@ -28,6 +28,7 @@ from thumbproxy.adapters import (
 from thumbproxy.admission import Gate, misses_of
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
+from thumbproxy.cross_origin import CrossOrigin
 from thumbproxy.errors import SettingsError
 from thumbproxy.fetching import Fetcher
 from thumbproxy.health import (
@@ -194,6 +195,7 @@ class Parts:
     policy: CachePolicy
     auto_formats: tuple[Format, ...]
     purger: Purger
+    cross_origin: CrossOrigin
     purge_token: str
 
     @property
@@ -209,6 +211,7 @@ class Parts:
             "policy": self.policy,
             "metrics": self.metrics,
             "purger": self.purger,
+            "cross_origin": self.cross_origin,
             "purges": PurgePage(self.purger.purge, self.purge_token) if self.purge_token else None,
         }
 
@@ -293,6 +296,7 @@ def parts(
         ),
         auto_formats=tuple(offered),
         purger=Purger(host_of(settings, disk, memcached), cdns=cdns, hooks=hooks, metrics=metrics),
+        cross_origin=CrossOrigin(settings.cors_origins, settings.cross_origin_resource_policy),
         purge_token=settings.purge_token,
     )
 

@@ -35,6 +35,7 @@ from thumbproxy.setting_kinds import (
     Switch,
     WatermarkSetting,
     WatermarkTable,
+    WebOrigins,
 )
 from thumbproxy.signing import HOW_TO_GIVE_KEYS
 from thumbproxy.suggest import hint
@@ -206,6 +207,14 @@ class Settings:
         "",
         "the bearer token for PURGE; none: nobody purges by HTTP",
         repr=False,
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        WebOrigins(), (), "origins whose pages' scripts may read what is served (CORS)"
+    )
+    cross_origin_resource_policy: str = _setting(
+        Choice(("cross-origin", "same-site", "same-origin")),
+        "cross-origin",
+        "whose pages may embed what is served",
     )
     surrogate_keys: tuple[str, ...] = _setting(
         ListOf(Choice(tuple(SEPARATORS))), (), "headers with tags by which a CDN can purge"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from thumbproxy.access import FACTS
+from thumbproxy.cross_origin import CrossOrigin
 from thumbproxy.errors import (
     DecoderFailed,
     EngineFailed,
@@ -50,7 +51,8 @@ class NotWsgi(TypeError):
 class Middleware:
     """Answers thumbnail URLs and hands every other request to `app`, untouched.
 
-    purges  what answers PURGE; None for nobody
+    cross_origin  what replies say to pages of other origins
+    purges        what answers PURGE; None for nobody
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Middleware:
         auto_formats: Sequence[Format],
         metrics: Metrics,
         purger: Purger,
+        cross_origin: CrossOrigin,
         purges: PurgeAnswer | None = None,
     ) -> None:
         self._app = app
@@ -72,7 +75,10 @@ class Middleware:
         self._auto_formats = tuple(auto_formats)
         self._metrics = metrics
         self._purger = purger
+        self._cross_origin = cross_origin
         self._purges = purges
+        options = ", OPTIONS" * cross_origin.answers_options
+        self._methods = f"GET, HEAD{options}{', PURGE' * (purges is not None)}"
         self._refusals = PerProcess(Refusals)
 
     def __call__(
@@ -97,6 +103,8 @@ class Middleware:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(self._urls.prefix):
             return None
+        if environ["REQUEST_METHOD"] == "OPTIONS" and self._cross_origin.answers_options:
+            return self._cross_origin.preflight(environ, self._methods)
         if not self._purger.following.value:  # the first request of this process
             self._purger.follow()
         began = time.perf_counter()
@@ -111,8 +119,9 @@ class Middleware:
             log.exception("unexpected error for %r", path)
             failure = EngineFailed(log=repr(error))
         self._log(failure, path)
-        methods = "GET, HEAD" if self._purges is None else "GET, HEAD, PURGE"
-        response = error_response(failure, auto=path.endswith(f".{AUTO}"), methods=methods)
+        auto = path.endswith(f".{AUTO}")
+        response = error_response(failure, auto=auto, methods=self._methods)
+        self._cross_origin.tell(response.headers, environ)
         seconds = time.perf_counter() - began
         result = failure_of(failure)
         self._metrics.request(result, failure.status, len(response.body), seconds)
@@ -148,6 +157,7 @@ class Middleware:
         request = negotiate(request, environ.get("HTTP_ACCEPT", ""), self._auto_formats)
         rendition = self._thumbnailer.get(request, environ)
         response = image_response(request, rendition, environ, self._policy)
+        self._cross_origin.tell(response.headers, environ, private=not rendition.storable)
         result = result_of(rendition.cache_status)
         self._metrics.request(result, response.status, response.length, time.perf_counter() - began)
         if FACTS in environ:

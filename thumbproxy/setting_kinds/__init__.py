@@ -6,7 +6,7 @@ from thumbproxy.setting_kinds.cdns import CdnSetting, CdnTable
 from thumbproxy.setting_kinds.origins import OriginSetting, OriginTable
 from thumbproxy.setting_kinds.pictures import PresetTable, WatermarkSetting, WatermarkTable
 from thumbproxy.setting_kinds.refusals import REFUSALS, Explained, Refusal
-from thumbproxy.setting_kinds.values import EXAMPLE_KEYS, Key, ListOf, Network, Switch
+from thumbproxy.setting_kinds.values import EXAMPLE_KEYS, Key, ListOf, Network, Switch, WebOrigins
 
 __all__ = [
     "EXAMPLE_KEYS",
@@ -24,4 +24,5 @@ __all__ = [
     "Switch",
     "WatermarkSetting",
     "WatermarkTable",
+    "WebOrigins",
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thumbproxy.hosts import PORTS, plain_host
 from thumbproxy.setting_kinds.refusals import Refusal, together
 from thumbproxy.signing import MINIMUM_KEY_BYTES
 
@@ -70,6 +72,59 @@ class ListOf:
         if refusals:
             raise together(refusals)
         return tuple(taken)
+
+
+class WebOrigin:
+    """An origin as browsers name it in an Origin header (RFC 6454 section 6.2): in small letters,
+    the host in ASCII, and no port where it is that of the scheme."""
+
+    allowed = 'an origin like https://shop.example.com, or "*" alone for all'
+    _form = re.compile(
+        r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)"
+        r"(?::(?P<port>[0-9]{1,5}))?",
+        re.IGNORECASE,
+    )
+
+    def read(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        if value == "*":
+            return value
+        if value == "null":
+            raise Refusal(
+                "'null' is what sandboxed pages of any site are called, so it names nobody"
+            )
+        found = self._form.fullmatch(value)
+        try:
+            if found is None:
+                raise ValueError
+            scheme, host = found["scheme"].lower(), plain_host(found["host"])
+            port = PORTS.get(scheme) if found["port"] is None else int(found["port"])
+        except ValueError:
+            raise Refusal(f"{value[:80]!r} is no origin: scheme, host, perhaps a port") from None
+        if port is not None and not 1 <= port <= 65_535:
+            raise Refusal(f"{value!r} has no port that there can be")
+        plain = port is None or port == PORTS.get(scheme)
+        return f"{scheme}://{host}" if plain else f"{scheme}://{host}:{port}"
+
+
+class WebOrigins(ListOf):
+    """Origins, each once; "*" stands alone, also without being in a list."""
+
+    def __init__(self) -> None:
+        super().__init__(WebOrigin())
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        taken = tuple(dict.fromkeys(super().check(["*"] if value == "*" else value)))
+        if "*" in taken and len(taken) > 1:
+            raise Refusal("'*' is all origins: leave out the others")
+        return taken
+
+    def read(self, text: str) -> tuple[str, ...]:
+        return self.check(super().read(text))
 
 
 class Key:
