@@ -14,27 +14,34 @@ from thumbproxy.server import (
     Log,
     Worker,
     child_exit,
+    configured,
     log_as_configured,
+    on_starting,
     post_worker_init,
     share_metrics,
 )
 
-# gunicorn calls them: what a worker counted is kept when it has ended, and a worker gets ready
-# before anybody asks it for anything.
-__all__ = ["child_exit", "post_worker_init"]
+# gunicorn calls them: the log says for what the number of workers was chosen, a worker gets ready
+# before anybody asks it for anything, and what it counted is kept when it has ended.
+__all__ = ["child_exit", "on_starting", "post_worker_init"]
+
+# WEB_CONCURRENCY is the name by which gunicorn itself is told.
+if workers_told := os.environ.get("WEB_CONCURRENCY"):
+    os.environ["THUMBPROXY_WORKERS"] = workers_told
+# What THUMBPROXY_* and the file that THUMBPROXY_CONFIG names say. HUP reads the file again.
+settings = configured()
 
 bind = "127.0.0.1:8080"
 
-# A process for each core, so that Python's lock is no bottleneck. WEB_CONCURRENCY is the name
-# that gunicorn itself reads.
 # gunicorn's `gthread`, but that a slow client holds no thread of it.
 worker_class = Worker
-workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
-# So that thumbproxy shares the cores out among them.
-os.environ.setdefault("THUMBPROXY_WORKERS", str(workers))
-# Most of them wait: for an origin, or for another request's render. With another number, give it to
-# THUMBPROXY_THREADS as well, because a quarter of them is kept for what need not wait.
-threads = 128
+# A process for each processor, so that Python's lock is no bottleneck: of those that this container
+# may use, and for which there is memory. Set it by THUMBPROXY_WORKERS, so that thumbproxy shares
+# the processors out among them.
+workers = settings.workers
+# Most of them wait: for an origin, or for another request's render. Set it by THUMBPROXY_THREADS,
+# because a quarter of them is kept for what need not wait.
+threads = settings.threads
 
 # A worker says that it lives by touching a file. On a disk that stalls, that would kill it.
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there

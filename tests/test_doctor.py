@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from thumbproxy.cli import main
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.doctor.holes import HOLES, before, known_holes
-from thumbproxy.doctor.machine import machine, memory_limit
+from thumbproxy.doctor.machine import machine
 from thumbproxy.doctor.reach import reach
 from thumbproxy.doctor.safety import safety
 from thumbproxy.doctor.sandbox import Trial, sandbox
@@ -30,6 +30,7 @@ from thumbproxy.doctor.simd import compiled_for, cpu_has
 from thumbproxy.doctor.storage import Held, mount_of, storage
 from thumbproxy.doctor.text import lines
 from thumbproxy.rendering.base import Workshop
+from thumbproxy.resources import Bound, Resources
 from thumbproxy.settings import Settings
 
 KEY = "Xo7vQ2nM9sLr4TzKc1Wb8YpE5HdUfJ6g"
@@ -253,21 +254,18 @@ def test_a_wall_that_is_missing_is_told() -> None:
 # -- the machine -----------------------------------------------------------------------------
 
 
-def test_memory_is_that_of_the_control_group(tmp_path: Path) -> None:
-    for name, text in (("proc/self/cgroup", "0::/site\n"),
-                       ("sys/fs/cgroup/site/memory.max", f"{512 * MIB}\n")):  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert memory_limit(tmp_path) == 512 * MIB
-    found = machine(settings(), 2, tmp_path)
-    assert levels(found, "512 MiB of memory") == ["warning"], "render_memory is above it"
+def test_memory_and_processors_are_held_against_what_may_be_used() -> None:
+    half = Resources(Bound(0.5, "/group/cpu.max"), Bound(512 * MIB, "/group/memory.max"))
+    found = list(machine(settings(workers=1), 1, half))
+    assert levels(iter(found), "processors: 0.5 (/group/cpu.max), workers: 1") == ["ok"]
+    assert levels(iter(found), "memory: 512 MiB (/group/memory.max)") == ["warning"], "above it"
     many = settings(render_memory=500 * MIB, renders=3)
-    assert levels(machine(many, 2, tmp_path), "6 times what there is") == ["warning"]
-    lower = settings(render_memory=200 * MIB)
-    assert levels(machine(lower, 2, tmp_path), "of memory") == ["note"]
-    assert levels(machine(lower, 1, tmp_path), "of memory") == ["ok"]
-    (tmp_path / "sys/fs/cgroup/site/memory.max").write_text("max\n")
-    assert memory_limit(tmp_path) > 512 * MIB
+    assert levels(machine(many, 2, half), "6 times what there is") == ["warning"]
+    assert levels(machine(many, 2, half), "2 workers with 3 renders each need") == ["warning"]
+    lower = settings(render_memory=200 * MIB, renders=1)
+    assert levels(machine(lower, 2, half), "memory: ") == ["ok"]
+    lower = settings(render_memory=300 * MIB, renders=1)
+    assert levels(machine(lower, 2, half), "memory: ") == ["note"]
 
 
 def test_few_open_files_are_found() -> None:

@@ -19,11 +19,11 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 LAYERS = """
     errors  forking  lock_order
     media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest  uwsgi
-    options  signing  cache_control
+    options  signing  cache_control  resources
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access  presence
     negotiate  responses  settings  thumbnails
-    imaging  origins  caches  forwarding  cross_origin
+    imaging  origins  caches  forwarding  cross_origin  sizing
     rendering
     renders  jobs
     fetching  records

@@ -36,8 +36,10 @@ from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.threads import Threads
+from thumbproxy.resources import available
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
+from thumbproxy.sizing import renders_alone
 from thumbproxy.suggest import hint
 from thumbproxy.wsgi import WSGIApp
 
@@ -124,7 +126,7 @@ def engine_of(settings: Settings, limits: Limits) -> PillowEngine:
 
 def runner_of(engine: PillowEngine, settings: Settings, metrics: Metrics) -> Runner:
     """Where pictures are made; nothing is started yet."""
-    size = settings.renders or os.cpu_count() or 1
+    size = settings.renders or renders_alone(available())
     if settings.isolation != "processes":
         return Threads(engine, size)
     return Processes(engine, settings.limits, size, metrics=metrics, memory=settings.render_memory)

@@ -47,10 +47,12 @@ from thumbproxy.origins.mounts import Mounts
 from thumbproxy.purge import Hook, Purger, PurgeResult
 from thumbproxy.records import Records
 from thumbproxy.renders import Renders
+from thumbproxy.resources import available
 from thumbproxy.responses import CachePolicy
 from thumbproxy.service import Thumbnailer
 from thumbproxy.settings import Settings, unknown_setting
 from thumbproxy.signing import Signer, keys_of
+from thumbproxy.sizing import sized
 from thumbproxy.sources import Sources
 from thumbproxy.upstream import Gated, Upstream
 from thumbproxy.urls import UrlCodec
@@ -112,15 +114,8 @@ class ThumbProxy(Middleware):
 
 def resolved(settings: Settings) -> Settings:
     """The settings of the standalone server, with its own answers to what they leave open."""
-    cores = os.cpu_count() or 1
-    workers = settings.workers or cores
-    return replace(
-        settings,
-        workers=workers,
-        # Two at least, so that one that hangs does not keep all others waiting until it is killed.
-        renders=settings.renders or max(2, -(-cores // workers)),
-        isolation="processes" if settings.isolation == "auto" else settings.isolation,
-    )
+    isolation = "processes" if settings.isolation == "auto" else settings.isolation
+    return replace(sized(settings, available()), isolation=isolation)
 
 
 def standalone(settings: Settings) -> Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable
@@ -20,15 +21,19 @@ from thumbproxy.listening import checked_bind
 from thumbproxy.metrics_files import MEMORY, retire, share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.purge import follow_purges
-from thumbproxy.settings import Settings
+from thumbproxy.resources import available, size
+from thumbproxy.settings import Settings, UnusableSettings
+from thumbproxy.sizing import sized
 from thumbproxy.worker import STOPPING, Worker, call_process, quieten
 
 __all__ = [
     "Log",
     "Worker",
     "child_exit",
+    "configured",
     "gunicorn_options",
     "log_as_configured",
+    "on_starting",
     "post_worker_init",
     "run",
     "share_metrics",
@@ -43,7 +48,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """gunicorn's settings; conf/gunicorn.conf.py has the same for those who start it themselves."""
     return {
         "bind": settings.bind,
-        "workers": settings.workers or os.cpu_count() or 1,
+        "workers": sized(settings, available()).workers,
         "threads": settings.threads,
         "worker_class": Worker,
         # A worker says that it lives by touching a file. On a disk that stalls, that would kill it.
@@ -60,6 +65,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "max_requests_jitter": settings.max_requests // _JITTER,
         "proc_name": "thumbproxy",
         "logger_class": Log,
+        "on_starting": on_starting,
         "child_exit": child_exit,
         "post_worker_init": post_worker_init,
     }
@@ -75,13 +81,21 @@ class Log(Logger):  # type: ignore[misc]
             self.error_log.propagate = True
 
 
+def configured() -> Settings:
+    """The settings of those who start gunicorn themselves: as THUMBPROXY_* and THUMBPROXY_CONFIG
+    say, sized. What is wrong with them is left out: the application will say so."""
+    try:
+        settings = Settings.load(os.environ.get("THUMBPROXY_CONFIG"), os.environ)
+    except UnusableSettings as error:
+        settings = error.rest
+    except SettingsError:  # of a file that cannot be read
+        settings = Settings(keys=(secrets.token_urlsafe(32),))
+    return sized(settings, available())
+
+
 def log_as_configured() -> None:
     """Have gunicorn and all that it starts log as THUMBPROXY_* and THUMBPROXY_CONFIG say."""
-    try:
-        format = Settings.load(os.environ.get("THUMBPROXY_CONFIG"), os.environ).log_format
-    except SettingsError:  # the application will say so
-        format = "text"
-    logs.start(format)
+    logs.start(configured().log_format)
 
 
 Build = Callable[[], tuple[Callable[..., Any], Settings]]
@@ -177,6 +191,16 @@ def run(
     logs.start(settings.log_format)
     call_process("thumb-master")
     _Server(app, settings, build, greeting).run()
+
+
+def on_starting(arbiter: Any) -> None:
+    """gunicorn's hook, before there are any workers: tell for what their number was chosen."""
+    processors, memory = available()
+    log.info(
+        "processors: %g (%s), memory: %s (%s), workers: %d",
+        processors.amount, processors.source, size(memory.amount), memory.source,
+        arbiter.cfg.workers,
+    )  # fmt: skip
 
 
 def post_worker_init(worker: Any) -> None:

@@ -43,6 +43,8 @@ from thumbproxy.tags import SEPARATORS
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
 _MIB = 1024 * 1024
+# Of workers, and of renders of each.
+MOST_PROCESSES = 256
 _DAY = 86_400
 
 
@@ -158,7 +160,11 @@ class Settings:
     )
     bind: str = _setting(Pattern(r"\S+:[0-9]{1,5}|unix:\S+", "host:port or unix:/path"),
                          "127.0.0.1:8080", "where `serve` listens")  # fmt: skip
-    workers: int = _setting(Number(0, 256), 0, "processes of `serve`; 0: one for each core")
+    workers: int = _setting(
+        Number(0, MOST_PROCESSES),
+        0,
+        "processes of `serve`; 0: one for each processor that it may use, if memory suffices",
+    )
     threads: int = _setting(Number(1, 1024), 128, "threads of each process")
     misses: int = _setting(
         Number(0, 1024),
@@ -175,9 +181,10 @@ class Settings:
         "where pictures are made; auto: in processes of `serve`, in threads of middleware",
     )
     renders: int = _setting(
-        Number(0, 256),
+        Number(0, MOST_PROCESSES),
         0,
-        "pictures made at a time by each process; 0: cores / workers, and 2 at least",
+        "pictures made at a time by each process; 0: processors / workers, and 2 at least, "
+        "if memory suffices",
     )
     render_timeout: float = _setting(
         _TIMEOUT,

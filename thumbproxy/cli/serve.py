@@ -17,7 +17,9 @@ from thumbproxy.extras import Lacking
 from thumbproxy.listening import checked_bind
 from thumbproxy.metrics_files import share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
+from thumbproxy.resources import available
 from thumbproxy.settings import Settings, overridden
+from thumbproxy.sizing import sized
 from thumbproxy.thumbnails import Thumbnails
 from thumbproxy.wsgi import WSGIApp
 
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.option("--upstream", metavar="URL", help="Pass every other request on to this server.")
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen.  [default: 127.0.0.1:8080]")
-@click.option("--workers", metavar="N", help="Processes.  [default: one for each core]")
+@click.option("--workers", metavar="N", help="Processes.  [default: one for each processor]")
 @click.option("--threads", metavar="N", help="Threads of each process.  [default: 128]")
 @cache_options
 def serve(config: str | None, **arguments: str | None) -> None:
@@ -96,7 +98,8 @@ def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
     """Serve a gallery of sample pictures, without any configuration."""
     _lacking.check()
     home = cache_dir or cache_home() / "demo"
-    settings = Settings(keys=(secrets.token_urlsafe(32),), bind=bind, cache_dir=str(home / "cache"))
+    key, cache = secrets.token_urlsafe(32), str(home / "cache")
+    settings = sized(Settings(keys=(key,), bind=bind, cache_dir=cache), available())
     checked_bind(settings)
     try:
         if photos is None:
@@ -109,7 +112,11 @@ def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
         ) from None
     gallery = GalleryApp(Thumbnails(keys), photos, engine=engine_of(settings, settings.limits))
     app = ThumbProxy(
-        gallery, keys=keys, cache_dir=settings.cache_dir, origins={"": str(photos.absolute())}
+        gallery,
+        keys=keys,
+        cache_dir=settings.cache_dir,
+        renders=settings.renders,
+        origins={"": str(photos.absolute())},
     )
     run(app, settings, f"The gallery of {photos} is at http://{bind}/ - Ctrl-C stops it.")
 

@@ -21,8 +21,10 @@ from thumbproxy.build import parts
 from thumbproxy.cli.group import cache_options, interruptible, serving_settings
 from thumbproxy.media import Format
 from thumbproxy.options import Options
+from thumbproxy.resources import available
 from thumbproxy.settings import Settings
 from thumbproxy.signing import Signer
+from thumbproxy.sizing import renders_alone
 from thumbproxy.urls import UrlCodec
 from thumbproxy.warm.fleet import FleetWarmer
 from thumbproxy.warm.journal import Journal, JournalInUse, NotAJournal
@@ -105,7 +107,7 @@ class _From(NamedTuple):
     "--jobs",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Sources at a time.  [default: one for each core; 8 with --base-url]",
+    help="Sources at a time.  [default: one for each processor; 8 with --base-url]",
 )
 @click.option("--journal", metavar="FILE", help="Write down what is done, and leave out what was.")
 @cache_options
@@ -143,7 +145,7 @@ def warm(  # noqa: PLR0913 - one for each option of the command
     given = _From([names.entry(source, "") for source in sources], lambda: len(sources))
     everything = [given, *listed]
     stop, fleet = threading.Event(), bool(arguments["base_url"])
-    jobs = jobs or (_FLEET_JOBS if fleet else os.cpu_count() or 1)
+    jobs = jobs or (_FLEET_JOBS if fleet else renders_alone(available()))
     planner, warmer = _work(settings, wanted, Pace(rate, sleep=stop.wait), stop, jobs, fleet=fleet)
     if not sources:
         everything[1] = _begun(lists[0], everything[1])

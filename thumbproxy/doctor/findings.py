@@ -26,16 +26,3 @@ class Finding(NamedTuple):
 
 def worst(findings: Iterable[Finding]) -> Level:
     return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
-
-
-def size(number: float) -> str:
-    """Bytes in words: 1.5 GiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return (
-                f"{number:.0f} {unit}"
-                if unit == "bytes" or number >= 100
-                else (f"{number:.1f} {unit}")
-            )
-        number /= 1024
-    return f"{number:.1f} TiB"

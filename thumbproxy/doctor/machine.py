@@ -7,8 +7,10 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from thumbproxy.doctor.findings import Finding, size
+from thumbproxy.doctor.findings import Finding
+from thumbproxy.resources import Bound, Resources, available, size
 from thumbproxy.settings import Settings
+from thumbproxy.sizing import RENDER_BYTES, WORKER_BYTES
 
 _GROUP = "machine"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - looked at only
@@ -20,42 +22,33 @@ _FAR = 4
 _COUNTED = 1024 * 1024
 
 
-def machine(settings: Settings, workers: int, root: Path = Path("/")) -> Iterator[Finding]:
-    """settings: as `serve` has them; root: where /proc and /sys are."""
-    yield from _memory(settings, workers, root)
+def machine(
+    settings: Settings, workers: int, resources: Resources | None = None
+) -> Iterator[Finding]:
+    """settings: as `serve` has them; resources: what it may use."""
+    processors, memory = resources or available()
+    yield Finding(
+        _GROUP, "ok",
+        f"processors: {processors.amount:g} ({processors.source}), workers: {workers}",
+    )  # fmt: skip
+    yield from _memory(settings, workers, memory)
     yield from _files(settings)
     yield from _shared(settings, workers)
 
 
-def memory_limit(root: Path) -> int:
-    """Bytes that this process and its like may have: of the machine, or of its control group."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return limits[0]
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            places = [root / "sys/fs/cgroup" / path.lstrip("/"), root / "sys/fs/cgroup"]
-            names = [place / "memory.max" for place in places]
-        elif "memory" in controllers.split(","):
-            names = [root / "sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        else:
-            continue
-        for name in names:
-            try:
-                limits.append(int(name.read_text()))
-            except (OSError, ValueError):  # "max" is none
-                continue
-    return min(limits)
-
-
-def _memory(settings: Settings, workers: int, root: Path) -> Iterator[Finding]:
-    limit = memory_limit(root)
-    renders = settings.renders * workers
+def _memory(settings: Settings, workers: int, memory: Bound) -> Iterator[Finding]:
+    limit, renders = int(memory.amount), settings.renders * workers
+    text = f"memory: {size(limit)} ({memory.source})"
+    needed = workers * (WORKER_BYTES + settings.renders * RENDER_BYTES)
+    if needed > limit:
+        yield Finding(
+            _GROUP, "warning",
+            f"{text}; {workers} workers with {settings.renders} renders each need {size(needed)} "
+            "when they are busy",
+            "lower workers or renders, or let both be chosen (0)",
+        )  # fmt: skip
     if settings.isolation != "processes":
-        yield Finding(_GROUP, "ok", f"{size(limit)} of memory, {renders} renders at a time")
+        yield Finding(_GROUP, "ok", f"{text}; {renders} renders at a time")
         return
     if not settings.render_memory:
         yield Finding(
@@ -64,7 +57,7 @@ def _memory(settings: Settings, workers: int, root: Path) -> Iterator[Finding]:
         )  # fmt: skip
         return
     most = renders * settings.render_memory
-    text = f"{size(limit)} of memory; {renders} renders at a time, {size(most)} at the very most"
+    text = f"{text}; {renders} renders at a time, {size(most)} at the very most"
     if settings.render_memory > limit:
         advice = "lower render_memory: the kernel would end processes before it is reached"
         yield Finding(_GROUP, "warning", text, advice)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thumbproxy.admission import misses_of
-from thumbproxy.doctor.findings import Finding, Level, size
+from thumbproxy.doctor.findings import Finding, Level
+from thumbproxy.resources import size
 from thumbproxy.settings import Settings, overridden
 
 _GROUP = "settings"

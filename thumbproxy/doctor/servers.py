@@ -8,7 +8,8 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 
-from thumbproxy.doctor.findings import Finding, size
+from thumbproxy.doctor.findings import Finding
+from thumbproxy.resources import size
 
 _GROUP = "memcached"
 _SECONDS = 2.0

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from thumbproxy.doctor.findings import Finding, size
+from thumbproxy.doctor.findings import Finding
+from thumbproxy.resources import size
 from thumbproxy.settings import Settings
 
 _GROUP = "disk"
