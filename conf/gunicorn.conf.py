@@ -21,8 +21,9 @@ from thumbproxy.server import (
     share_metrics,
 )
 
-# gunicorn calls them: the log says for what the number of workers was chosen, a worker gets ready
-# before anybody asks it for anything, and what it counted is kept when it has ended.
+# gunicorn calls them: a stop is announced (THUMBPROXY_DRAIN_DELAY), and the log says for what the
+# number of workers was chosen; a worker gets ready before anybody asks it for anything; and what it
+# counted is kept when it has ended.
 __all__ = ["child_exit", "on_starting", "post_worker_init"]
 
 # WEB_CONCURRENCY is the name by which gunicorn itself is told.
@@ -48,11 +49,12 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes an unnamed file there
 
 # A worker that is silent for so long is killed. Threads have their own deadline of 25 s.
 timeout = 60
-# Requests in flight are finished at a reload or a stop, and none takes longer than 25 s.
-graceful_timeout = 30
+# Requests in flight are finished at a reload or a stop, and none takes longer than that.
+graceful_timeout = int(settings.request_timeout) + 5
 # Longer than the 60 s of nginx's upstream keep-alive: the side that sends requests must hang
-# up first, or now and then one is sent into a connection that is being closed.
-keepalive = 75
+# up first, or now and then one is sent into a connection that is being closed. For what keeps
+# connections longer: THUMBPROXY_KEEP_ALIVE.
+keepalive = settings.keep_alive
 
 # Memory does not grow with the requests served, so no worker needs to be replaced for that. If you
 # want it nevertheless: max_requests_jitter, so that not all are at the same moment.

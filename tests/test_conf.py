@@ -42,7 +42,7 @@ def gunicorn_conf() -> dict[str, Any]:
 
 def test_gunicorn_conf_says_what_serve_does() -> None:
     theirs, ours = gunicorn_conf(), gunicorn_options(Settings(keys=(KEY,)))
-    for name in ours.keys() & theirs.keys() - {"graceful_timeout", "workers"}:
+    for name in ours.keys() & theirs.keys() - {"workers"}:
         assert theirs[name] == ours[name], name
     assert theirs["control_socket_disable"]
     assert theirs["worker_tmp_dir"] == "/dev/shm"

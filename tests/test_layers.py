@@ -34,7 +34,7 @@ LAYERS = """
     health
     adapters
     build
-    bodies  logs  metrics_files  listening
+    bodies  logs  metrics_files  listening  draining
     streams
     clients
     sending

@@ -16,6 +16,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from thumbproxy import logs
+from thumbproxy.draining import Drain, announced
 from thumbproxy.errors import SettingsError
 from thumbproxy.listening import checked_bind
 from thumbproxy.metrics_files import MEMORY, retire, share_metrics
@@ -60,7 +61,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         # No request takes longer than its deadline, so a stop need not cut one off.
         "graceful_timeout": int(settings.request_timeout) + 5,
         # Longer than nginx keeps idle connections to us: the side that sends must hang up first.
-        "keepalive": 75,
+        "keepalive": settings.keep_alive,
         "max_requests": settings.max_requests,
         "max_requests_jitter": settings.max_requests // _JITTER,
         "proc_name": "thumbproxy",
@@ -138,10 +139,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        options = {**gunicorn_options(self._settings), "when_ready": self._greet}
+        options = gunicorn_options(self._settings)
+        options |= {"on_starting": self._start, "when_ready": self._greet}
         # Where it listens stays what it is: a port that is taken would end a server that runs.
         for name, value in {**options, "bind": self._bind}.items():
             self.cfg.set(name, value)
+
+    def _start(self, arbiter: Any) -> None:
+        begin(arbiter, lambda: self._settings.drain_delay)
 
     def _greet(self, _: Any) -> None:
         sys.stdout.write(f"{self._greeting}\n")
@@ -194,7 +199,13 @@ def run(
 
 
 def on_starting(arbiter: Any) -> None:
-    """gunicorn's hook, before there are any workers: tell for what their number was chosen."""
+    """gunicorn's hook, before there are any workers."""
+    begin(arbiter, lambda: configured().drain_delay)
+
+
+def begin(arbiter: Any, drain_delay: Callable[[], float]) -> None:
+    """Have a stop announced, and tell for what the number of workers was chosen."""
+    Drain(arbiter, drain_delay)
     processors, memory = available()
     log.info(
         "processors: %g (%s), memory: %s (%s), workers: %d",
@@ -209,7 +220,7 @@ def post_worker_init(worker: Any) -> None:
     follow_purges()
     start = getattr(worker.app.wsgi(), "start", None)
     if start is not None:
-        start(lambda: not worker.alive)
+        start(lambda: announced() or not worker.alive)
     # All that is loaded by now stays. To look through it again and again for what nobody needs any
     # more would stop all threads for a tenth of a second each time.
     gc.collect()

@@ -175,6 +175,17 @@ class Settings:
     max_requests: int = _setting(
         Number(0, 10**9), 0, "requests after which a process is replaced; 0: never"
     )
+    keep_alive: int = _setting(
+        Number(0, _DAY),
+        75,
+        "how long `serve` keeps an idle connection; longer than what sends requests to it does. "
+        "0: one request for each",
+    )
+    drain_delay: float = _setting(
+        Number(0, 600, 3),
+        0,
+        "how long `serve` goes on after TERM, while /readyz says that it stops",
+    )
     isolation: str = _setting(
         Choice(("auto", "processes", "threads")),
         "auto",
