@@ -36,12 +36,14 @@ class Gallery:
 
     asked    how often each path was asked for; `conditional` with If-None-Match
     headers  more headers of every reply
+    absence  the status for what is not among them
     after    called when a reply is decided, before it is sent
     """
 
     def __init__(self, **pictures: bytes) -> None:
         self.pictures = {f"/{name}": body for name, body in pictures.items()}
         self.headers: list[tuple[str, str]] = []
+        self.absence = "404 Not Found"
         self.asked: Counter[str] = Counter()
         self.conditional: Counter[str] = Counter()
         self.environs: list[dict[str, Any]] = []
@@ -60,8 +62,8 @@ class Gallery:
         self.after(environ)
         if body is None:
             text = b"no such picture\n"
-            start_response("404 Not Found", [("Content-Type", "text/plain"),
-                                             ("Content-Length", str(len(text)))])  # fmt: skip
+            start_response(self.absence, [("Content-Type", "text/plain"),
+                                          ("Content-Length", str(len(text)))])  # fmt: skip
             return [text]
         etag = f'"{sha256(body).hexdigest()[:16]}"'
         headers = [("ETag", etag), *self.headers]

@@ -22,7 +22,16 @@ from test_cli import thumbproxy
 from thumbproxy import Options, Signer
 from thumbproxy.caches.base import Failure, FailureRecord, SourceRecord
 from thumbproxy.cli.explain import explainer
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, ThumbproxyError
+from thumbproxy.errors import (
+    BrokenImage,
+    OriginBusy,
+    OriginFailed,
+    OriginTimeout,
+    SourceBlocked,
+    SourceNotFound,
+    SourceRefused,
+    ThumbproxyError,
+)
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.prospect import Situation, asked, prospect
 from thumbproxy.explain.text import lines
@@ -186,6 +195,10 @@ def test_failures_that_are_remembered_are_told() -> None:
         (later(25), OriginFailed(), "502 origin-failed", False),
         (later(15, version="2"), OriginFailed(), "502 origin-failed", False),
         (later(15), SourceNotFound(), "404 source-not-found", False),
+        (later(15), SourceBlocked(), "451 source-blocked", False),
+        (later(15), SourceRefused(), "403 source-refused", False),
+        (later(15), OriginBusy(), "what disk has, stale, because the origin fails", True),
+        (later(15), BrokenImage(), "what disk has, stale, because the origin fails", True),
         (later(15), None, "on condition that it has changed", True),
     ],
 )

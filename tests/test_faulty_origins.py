@@ -164,7 +164,11 @@ ROWS: Mapping[str, Row] = {
     ),
     "a script in an SVG": Row(replies(b"<svg onload='alert(1)'/>"), NO_IMAGE),
     "a bad gateway": Row(replies(b"", status="502 Bad Gateway"), FAILED),
-    "forbidden": Row(replies(b"", status="403 Forbidden"), FAILED),
+    "forbidden": Row(replies(b"", status="403 Forbidden"), "403 source-refused"),
+    "unavailable for legal reasons": Row(replies(PHOTO, status="451 No"), "451 source-blocked"),
+    "too many requests": Row(
+        replies(b"", "Retry-After: 1", status="429 Too Many"), "503 origin-busy"
+    ),
     "not there": Row(replies(PHOTO, status="404 Not Found"), "404 source-not-found"),
     "a 304 to no condition": Row(
         replies(b"", status="304 Not Modified", length=None), FAILED

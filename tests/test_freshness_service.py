@@ -100,7 +100,9 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "down": (Exchange.reset, "origin-failed"),
     "500": (replies(b"oops", status="500 Internal Server Error"), "origin-failed"),
     "503": (replies(b"", "Retry-After: 60", status="503 Service Unavailable"), "origin-failed"),
-    "403": (replies(b"", status="403 Forbidden"), "origin-failed"),
+    "400": (replies(b"", status="400 Bad Request"), "origin-failed"),
+    "408": (replies(b"", status="408 Request Timeout"), "origin-busy"),
+    "429": (replies(b"", "Retry-After: 2", status="429 Too Many Requests"), "origin-busy"),
     "hangs": (Exchange.hang, "origin-timeout"),
     "drips": (lambda exchange: exchange.drip(b"HTTP/1.1 200 OK\r\n" * 9, 0.03), "origin-timeout"),
     "error page": (replies(b"<html>sorry</html>", "Content-Type: image/jpeg"), "unsupported-image"),
@@ -122,7 +124,7 @@ FAILURES: dict[str, tuple[Script, str]] = {
     ),
     "304 to nothing": (replies(b"", status="304 Not Modified"), "origin-failed"),
 }
-STATUS = {"origin-failed": 502, "origin-timeout": 504, "unsupported-image": 415,
+STATUS = {"origin-failed": 502, "origin-busy": 503, "origin-timeout": 504, "unsupported-image": 415,
           "source-too-large": 413, "broken-image": 422}  # fmt: skip
 
 
@@ -390,20 +392,127 @@ def test_a_refresh_that_fails_is_no_reason_to_show_it_for_longer(
     assert origin.asked == 3
 
 
-@pytest.mark.parametrize("gone", ["404 Not Found", "410 Gone"])
-def test_a_picture_that_is_gone_is_gone_at_once(
-    make: Make, origin: Moody, clock: Clock, tmp_path: Path, gone: str
+def pictures(folder: Path) -> list[Path]:
+    """All that is kept of them: renditions, and the bytes of sources."""
+    renditions = [path for path in folder.rglob("*.jpg") if path.is_file()]
+    return [*renditions, *(path for path in folder.rglob("sources/*/*") if path.is_file())]
+
+
+# What its origin does not give any more, and what clients are told.
+WITHDRAWN = {
+    "404 Not Found": (404, "source-not-found"),
+    "410 Gone": (404, "source-not-found"),
+    "451 Unavailable For Legal Reasons": (451, "source-blocked"),
+    "401 Unauthorized": (403, "source-refused"),
+    "403 Forbidden": (403, "source-refused"),
+}
+
+
+@pytest.mark.parametrize("said", WITHDRAWN)
+def test_a_picture_that_is_withdrawn_is_gone_at_once_and_everywhere(
+    make: Make, origin: Moody, clock: Clock, tmp_path: Path, said: str
 ) -> None:
+    """In all sizes, for nginx too (public/), and on hosts that share what they know."""
     origin.mood = controls(ON_ERROR)
-    app = make(shared=True)
+    app, neighbour = make(shared=True), make("another host", shared=True)
     for options in ({}, {"width": 20}, {"version": "1"}):
         get(app, **options)
+        get(neighbour, **options)
     clock.forward(61)
-    origin.mood = replies(b"gone", status=gone)
-    for one in (app, make(shared=True), make("another host", shared=True)):
-        assert get(one).status == get(one, width=20).status == 404
-    assert get(app, version="1").status == 404
-    assert [path for path in tmp_path.rglob("*.jpg") if path.is_file()] == []
+    origin.mood = replies(b"gone", status=said)
+    for one in (app, make(shared=True), neighbour, make("a third", shared=True)):
+        for options in ({}, {"width": 20}, {"width": 21}, {"version": "1"}, {"version": "2"}):
+            reply = get(one, **options)
+            assert (reply.status, token(reply)) == WITHDRAWN[said]
+            assert ("Cache-Control", "no-store") in reply.headers
+    assert pictures(tmp_path) == []
+    clock.forward(6)
+    origin.mood = controls(ON_ERROR, NEW)
+    for one in (app, neighbour):
+        assert shows(get(one), RED), "and it comes back when its origin gives it again"
+
+
+@pytest.mark.parametrize("said", ["404 Not Found", "403 Forbidden", "451 No"])
+def test_a_question_in_the_background_that_finds_it_withdrawn_ends_it(
+    make: Make, origin: Moody, clock: Clock, tmp_path: Path, said: str
+) -> None:
+    origin.mood = controls("max-age=60, stale-while-revalidate=600, stale-if-error=600")
+    app = make()
+    get(app)
+    get(app, version="1")
+    clock.forward(61)
+    origin.mood = replies(b"gone", status=said)
+    assert shows(get(app), TEAL), "this one was answered before anybody knew"
+    until(lambda: get(app).status == WITHDRAWN.get(said, (451,))[0])
+    assert pictures(tmp_path) == []
+
+
+@pytest.mark.parametrize("said", ["404 Not Found", "403 Forbidden", "451 No"])
+def test_what_is_found_withdrawn_while_it_is_fresh_is_not_served_on(
+    make: Make, origin: Moody, tmp_path: Path, said: str
+) -> None:
+    """By a new `v_`, or for want of the source's bytes."""
+    for asks in ({"version": "2"}, {"width": 20}):
+        origin.mood = controls("max-age=600")
+        app = make(f"host {asks}")
+        get(app)
+        get(app, version="1")
+        for path in (tmp_path / f"host {asks}").rglob("sources/*/*"):
+            path.unlink()
+        origin.mood = replies(b"gone", status=said)
+        for options in (asks, {}):
+            assert get(app, **options).status == WITHDRAWN.get(said, (451,))[0]
+        assert pictures(tmp_path / f"host {asks}") == []
+
+
+def test_a_withdrawn_picture_whose_record_was_lost_is_gone_from_public_as_well(
+    make: Make, origin: Moody, tmp_path: Path
+) -> None:
+    app = make()
+    get(app, version="1")
+    (tmp_path / "host" / "private" / "a.jpg" / ".source").write_bytes(bytes(400))
+    origin.mood = replies(b"", status="451 No")
+    assert get(app).status == 451
+    assert list((tmp_path / "host").rglob("public/**/*.jpg/*.jpg")) == []
+
+
+def test_a_host_that_has_not_heard_of_it_does_not_bring_it_back(
+    make: Make, origin: Moody, clock: Clock
+) -> None:
+    """Its record is still fresh, and would be shared again when memcached has forgotten."""
+    origin.mood = controls("max-age=600")
+    app, neighbour = make(shared=True), make("another host", shared=True)
+    get(app)
+    get(neighbour)
+    origin.mood = replies(b"", status="451 No")
+    assert get(app, version="2").status == 451
+    assert get(neighbour, width=20).status == 451
+    assert get(neighbour).status == 451
+
+
+@pytest.mark.parametrize("said", ["408 Request Timeout", "425 Too Early", "429 Too Many Requests"])
+def test_an_origin_that_asks_for_patience_gets_it(
+    make: Make, origin: Moody, clock: Clock, said: str
+) -> None:
+    """What is there is served meanwhile, within stale_if_error; else clients learn how long."""
+    origin.mood = controls(ON_ERROR)
+    app = make()
+    get(app)
+    clock.forward(61)
+    origin.mood = replies(b"", "Retry-After: 100", status=said)
+    assert status(get(app)) == "fwd=stale; detail=origin-busy"
+    cold = get(app, "another.jpg")
+    assert (cold.status, token(cold)) == (503, "origin-busy")
+    assert ("Retry-After", "100") in cold.headers
+    clock.forward(99)
+    assert shows(get(app), TEAL)
+    assert shows(get(app, width=20), TEAL)
+    assert get(app, "another.jpg").status == 503
+    assert origin.asked == 3
+    clock.forward(2)
+    origin.mood = controls(ON_ERROR, NEW)
+    assert shows(get(app), RED)
+    assert shows(get(app, "another.jpg"), RED)
 
 
 def test_a_new_v_is_never_the_old_picture_while_the_origin_is_down(

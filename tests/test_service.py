@@ -294,14 +294,20 @@ def test_what_became_private_is_forgotten(make: Make, gallery: Gallery, tmp_path
     assert kept == []
 
 
-def test_what_the_origin_has_lost_is_forgotten(
-    make: Make, gallery: Gallery, tmp_path: Path
+@pytest.mark.parametrize(
+    ("absence", "told"),
+    [("404 Not Found", 404), ("403 Forbidden", 403), ("451 Unavailable For Legal Reasons", 451)],
+)
+def test_what_the_origin_does_not_give_any_more_is_forgotten(
+    make: Make, gallery: Gallery, tmp_path: Path, absence: str, told: int
 ) -> None:
     gallery.headers = [("Cache-Control", "no-cache")]
     app = make()
     get(app)
+    get(app, version="1")
+    gallery.absence = absence
     del gallery.pictures["/a.jpg"]
-    assert get(app).status == 404
+    assert get(app).status == get(app, width=70).status == get(app, version="1").status == told
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     names = {path.name for path in kept if "locks" not in path.parts}
     assert names == {".source"}, "which says that there is none"

@@ -10,13 +10,17 @@
     │   ├── Expired            410
     │   └── LoopDetected       508
     ├── SourceError                   the origin's picture is at fault
-    │   ├── SourceNotFound     404
+    │   ├── SourceWithdrawn             the origin does not give it (any more)
+    │   │   ├── SourceNotFound 404
+    │   │   ├── SourceRefused  403
+    │   │   └── SourceBlocked  451
     │   ├── SourceTooLarge     413
     │   ├── UnsupportedImage   415
     │   └── BrokenImage        422
     │       └── DecoderFailed  422
     ├── OriginError                   the origin is at fault
     │   ├── OriginFailed       502
+    │   ├── OriginBusy         503
     │   └── OriginTimeout      504
     ├── CapacityError                 we are at fault
     │   ├── Overloaded         503
@@ -42,16 +46,19 @@ class ThumbproxyError(Exception):
     token: ClassVar[str]
     default_reason: ClassVar[str]
     ours: ClassVar[bool] = False
-    retry_after: ClassVar[int | None] = None
+    # Seconds after which it is worth asking again, where that can be said.
+    retry_after: int | None = None
 
-    def __init__(self, reason: str = "", *, log: str = "") -> None:
+    def __init__(self, reason: str = "", *, log: str = "", retry_after: int | None = None) -> None:
         self.reason = reason or self.default_reason
         self.log = log
+        if retry_after is not None:
+            self.retry_after = retry_after
         super().__init__(self.reason)
 
     def fresh(self) -> Self:
         """The same failure as a new exception: one per thread that raises it."""
-        return type(self)(self.reason, log=self.log)
+        return type(self)(self.reason, log=self.log, retry_after=self.retry_after)
 
 
 class RequestError(ThumbproxyError):
@@ -100,9 +107,26 @@ class SourceError(ThumbproxyError):
     """The origin answered, but not with a picture that can be used."""
 
 
-class SourceNotFound(SourceError):
+class SourceWithdrawn(SourceError):
+    """The origin does not give the picture, whatever there was before: nothing that is kept of it
+    may be served on. Its status is never a 5xx, for which other caches may serve what they have."""
+
+
+class SourceNotFound(SourceWithdrawn):
     status, token = 404, "source-not-found"
     default_reason = "The source image was not found."
+
+
+class SourceRefused(SourceWithdrawn):
+    status, token = 403, "source-refused"
+    default_reason = "The origin refuses to give the source image."
+
+
+class SourceBlocked(SourceWithdrawn):
+    """RFC 7725."""
+
+    status, token = 451, "source-blocked"
+    default_reason = "The source image is unavailable for legal reasons."
 
 
 class SourceTooLarge(SourceError):
@@ -134,6 +158,12 @@ class OriginError(ThumbproxyError):
 class OriginFailed(OriginError):
     status, token = 502, "origin-failed"
     default_reason = "The origin did not deliver the source image."
+
+
+class OriginBusy(OriginError):
+    status, token = 503, "origin-busy"
+    default_reason = "The origin asks for patience. Please try again later."
+    retry_after = 5
 
 
 class OriginTimeout(OriginError):

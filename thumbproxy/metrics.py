@@ -84,7 +84,8 @@ def failure_of(error: ThumbproxyError) -> Unserved:
 
 
 def outcome_of(error: ThumbproxyError) -> Outcome:
-    """How a fetch ended that raised `error`: refused is what we would not take, as too large."""
+    """How a fetch ended that raised `error`: refused is what an origin would not give, or we would
+    not take, as too large."""
     if isinstance(error, SourceNotFound):
         return "not_found"
     if isinstance(error, OriginTimeout):

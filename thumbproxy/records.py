@@ -130,7 +130,7 @@ class Records:
         return not job.origin.local or job.origin.fingerprint(job.path) == record.validators.etag
 
     def _remembered(self, failure: Failure, now: float) -> bool:
-        longest = max(self._lifetimes.not_found, self._lifetimes.failure)
+        longest = max(self._lifetimes.not_found, self._lifetimes.failure, failure.pause or 0)
         return now < failure.retry_at <= now + longest
 
     def let_stand(self, source: str, record: Record) -> Record:

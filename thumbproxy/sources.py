@@ -18,10 +18,11 @@ from thumbproxy.caches.base import (
 )
 from thumbproxy.concurrency import Background, Flights, Hold, Remembered, held, in_turn
 from thumbproxy.errors import (
+    OriginBusy,
     OriginError,
     OriginFailed,
     SourceError,
-    SourceNotFound,
+    SourceWithdrawn,
     ThumbproxyError,
 )
 from thumbproxy.fetching import Fetcher
@@ -205,6 +206,10 @@ class Sources:
         if known is None:
             self._unkept.value.check(_question(job))
             return None, None
+        unheard = any(record != known for record in records)
+        if unheard and isinstance(known, FailureRecord) and known.failure.withdrawn:
+            # Heard from another host: what is kept here goes as well, before this one is answered.
+            self._records.let_stand(name, known)
         source = self.usable(job, known)
         if source is not None and source.due:
             self.refresh(job, source.record)
@@ -213,7 +218,7 @@ class Sources:
             return known, None
         if source is None:
             return known, None
-        if any(record != known for record in records):
+        if unheard:
             standing = self._records.let_stand(name, source.record)
             if isinstance(standing, SourceRecord) and job.may_use(standing):
                 source = source._replace(record=standing)
@@ -336,12 +341,14 @@ class Sources:
         self, job: Job, known: SourceRecord | None, error: SourceError | OriginError, began: float
     ) -> Source | None:
         """Remember a failure for a few seconds; the stale source, if that may be used."""
-        absent = isinstance(error, SourceNotFound)
-        seconds = self._lifetimes.not_found if absent else self._lifetimes.failure
+        withdrawn = isinstance(error, SourceWithdrawn)
+        seconds = self._lifetimes.not_found if withdrawn else self._lifetimes.failure
+        pause = error.retry_after if isinstance(error, OriginBusy) else None
+        seconds = max(seconds, pause or 0)
         now = self._records.now()
-        failure = Failure(error.token, error.reason, now + seconds)
+        failure = Failure(error.token, error.reason, now + seconds, pause)
         name, version = job.request.source, job.request.options.version
-        if known is not None and not absent and not job.origin.local:
+        if known is not None and not withdrawn and not job.origin.local:
             # It stays the latest that the origin has said.
             standing = self._records.let_stand(name, replace(known, failure=failure))
             if (
@@ -370,15 +377,18 @@ class Sources:
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
             if not job.origin.local and self._records.known(job)[0] is None:
-                self._unkept.value.remember(_question(job), error, self._lifetimes.failure)
+                self._unkept.value.remember(_question(job), error, seconds)
         return None
 
     def _stale_for(
         self, job: Job, known: SourceRecord, error: SourceError | OriginError
     ) -> Source | None:
-        """The picture that there was, in place of one that the origin could not give."""
-        usable = known.error_until > self._records.now() and (
-            job.request.options.version in (None, known.v)
+        """The picture that there was, in place of one that the origin could not give. In place of
+        one that it does not give any more there is none."""
+        usable = (
+            not isinstance(error, SourceWithdrawn)
+            and known.error_until > self._records.now()
+            and job.request.options.version in (None, known.v)
         )
         return Source(known, status=f"fwd=stale; detail={error.token}") if usable else None
 

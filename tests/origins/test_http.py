@@ -203,7 +203,6 @@ BROKEN = {
     "203": replies(b"picture", status="203 Non-Authoritative Information"),
     "300": replies(b"", "Location: /b", status="300 Multiple Choices"),
     "400": replies(b"", status="400 Bad Request"),
-    "403": replies(b"", status="403 Forbidden"),
     "500": replies(b"", status="500 Internal Server Error"),
     "503": replies(b"", status="503 Service Unavailable"),
     "304 to no condition": sends(b"HTTP/1.1 304 Not Modified\r\n\r\n"),

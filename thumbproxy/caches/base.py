@@ -15,12 +15,16 @@ from thumbproxy.cache_control import UNSAID, CacheFields
 from thumbproxy.concurrency import Lease
 from thumbproxy.errors import (
     BrokenImage,
+    OriginBusy,
     OriginError,
     OriginFailed,
     OriginTimeout,
     PurgeFailed,
+    SourceBlocked,
     SourceNotFound,
+    SourceRefused,
     SourceTooLarge,
+    SourceWithdrawn,
     ThumbproxyError,
     UnsupportedImage,
 )
@@ -37,20 +41,28 @@ class Failure:
 
     token, reason  of the error (errors.py)
     retry_at       unix seconds; the origin is not asked again before
+    pause          seconds until then, if the origin has said how long it wants to be spared
     """
 
     token: str
     reason: str
     retry_at: float
+    pause: int | None = None
 
     def error(self) -> ThumbproxyError:
         """The same failure as a new exception."""
-        return _BY_TOKEN[self.token](self.reason, log="as a moment ago; not asked again yet")
+        told = "as a moment ago; not asked again yet"
+        return _BY_TOKEN[self.token](self.reason, log=told, retry_after=self.pause)
 
     @property
     def news(self) -> bool:
         """Whether the origin has said something; not that it could say nothing."""
         return not issubclass(_BY_TOKEN[self.token], OriginError)
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was that the origin does not give the picture."""
+        return issubclass(_BY_TOKEN[self.token], SourceWithdrawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +186,8 @@ _VERSION = re.compile("[0-9a-f]{64}")
 _BY_TOKEN = {
     error.token: error
     for error in (
-        SourceNotFound, SourceTooLarge, UnsupportedImage, BrokenImage, OriginFailed, OriginTimeout,
+        SourceNotFound, SourceRefused, SourceBlocked, SourceTooLarge, UnsupportedImage, BrokenImage,
+        OriginFailed, OriginBusy, OriginTimeout,
     )
 }  # fmt: skip
 

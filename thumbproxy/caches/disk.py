@@ -94,7 +94,7 @@ class DiskCache(Reader):
                 if record.modified > time.time():
                     latest(self.layout, record.modified, self._usage.patience.deadline())
                 if not (isinstance(record, SourceRecord) and record.same_source(standing)):
-                    self._removal.remove_variants(source, standing)
+                    self._removal.remove_variants(source, standing, record)
                 if record != standing:
                     fresh_until = int(record.fresh_until * 1e9)
                     self._put_small(self.layout.record(source), record.to_json(), fresh_until)

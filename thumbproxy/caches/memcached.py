@@ -265,7 +265,8 @@ def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:
 
 def _lifetime(record: Record) -> int:
     """Seconds for which memcached is to keep a record. A failure must outlive the requests that
-    were under way, whose answers it may be later than."""
-    if isinstance(record, FailureRecord):
+    were under way, whose answers it may be later than; and that there is no picture any more, the
+    records of hosts that have not heard of it, which would come back here."""
+    if isinstance(record, FailureRecord) and not (record.failure.withdrawn and record.modified):
         return _FAILURE_SECONDS
     return RETENTION

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord
+from thumbproxy.caches.base import FailureRecord, Record, Removed, Scope, SourceRecord
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import PURGED, RECORD, Layout
 from thumbproxy.caches.usage import Usage
@@ -62,15 +62,17 @@ class Removal:
         removed = self._files.remove_aside(cleared.aside, originals=scope.kind == "folder")
         cleared.removed = cleared.removed.plus(removed)
 
-    def remove_variants(self, source: str, standing: Record | None) -> None:
-        """Remove what was made under `standing`, public renditions included.
+    def remove_variants(self, source: str, standing: Record | None, record: Record) -> None:
+        """Remove what was made under `standing`, in the place of which `record` comes.
 
-        Where no record stands, public renditions may be of any version, as their URLs allow.
-        Raises OSError.
+        Where none stands, public renditions may be of any version, as their URLs allow; but of what
+        its origin does not give any more, none may be served. Raises OSError.
         """
         trees, paths = [self._layout.private], []
         if isinstance(standing, SourceRecord):
             paths.append(self._layout.original(standing.version))
+        withdrawn = isinstance(record, FailureRecord) and record.failure.withdrawn
+        if withdrawn or isinstance(standing, SourceRecord):
             trees.append(self._layout.public)
         paths += self._variants(source, *trees)
         if paths:

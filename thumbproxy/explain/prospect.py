@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
-from thumbproxy.errors import OriginError, ThumbproxyError
+from thumbproxy.errors import OriginError, SourceError, SourceWithdrawn, ThumbproxyError
 
 
 class Situation(NamedTuple):
@@ -62,7 +62,8 @@ def asked(it: Situation, error: ThumbproxyError | None) -> Prospect:
         return outlook._replace(served=True)
     record = it.record
     if (
-        isinstance(error, OriginError)
+        isinstance(error, OriginError | SourceError)
+        and not isinstance(error, SourceWithdrawn)
         and isinstance(record, SourceRecord)
         and record.error_until > it.now
         and it.version in (None, record.v)

@@ -89,8 +89,8 @@ class Origin(Protocol):
     def fetch(self, request: FetchRequest) -> Fetched:
         """The source, whole.
 
-        Raises SourceNotFound, SourceTooLarge, OriginFailed, OriginTimeout; nothing else, for what
-        `check` passes.
+        Raises SourceWithdrawn, SourceTooLarge, OriginFailed, OriginBusy, OriginTimeout; nothing
+        else, for what `check` passes.
         """
         ...
 

@@ -13,14 +13,14 @@ from urllib.parse import urljoin
 from werkzeug.datastructures import Headers
 
 from thumbproxy import __version__
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
+from thumbproxy.errors import OriginFailed, OriginTimeout, SourceTooLarge
 from thumbproxy.freshness import Freshness, last_modified, read_freshness
 from thumbproxy.hosts import told_url
 from thumbproxy.media import Validators
 from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.statuses import failure_of
 
 _REDIRECTS = {301, 302, 303, 307, 308}
-_ABSENT = {404, 410}
 _WHOLE = re.compile(r"[0-9]{1,18}")
 # All that change a body (IANA HTTP Content Coding Registry).
 _CODINGS = {
@@ -90,13 +90,12 @@ def _redirect(url: str, reply: Reply) -> str:
 
 def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
     """What a status other than a redirect means."""
-    if reply.status in _ABSENT:
-        raise SourceNotFound(log=f"{told_url(url)}: status {reply.status}")
     if reply.status == 304:
         return _not_modified(url, reply, request)
-    if reply.status != 200:
-        raise OriginFailed(log=f"{told_url(url)}: status {reply.status}")
     received = time.time()
+    if reply.status != 200:
+        told = f"{told_url(url)}: status {reply.status}"
+        raise failure_of(reply.status, reply.headers, told, received)
     body = _read(url, reply, request)
     freshness = read_freshness(reply.headers, received)
     return _answer(body, freshness.validators, freshness.modified, freshness)
