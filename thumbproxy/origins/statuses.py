@@ -33,8 +33,8 @@ _WITHDRAWN: dict[int, type[SourceWithdrawn]] = {
     HTTPStatus.GONE: SourceNotFound,
     HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: SourceBlocked,
 }
-# About the moment or the connection: who asks again, or elsewhere, may get the picture (408 and 421,
-# RFC 9110 section 15.5; 425, RFC 8470 section 5.2; 429, RFC 6585 section 4).
+# About the moment or the connection: who asks again may get the picture (408 and 421, RFC 9110
+# section 15.5; 425, RFC 8470 section 5.2; 429, RFC 6585 section 4).
 _LATER = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.MISDIRECTED_REQUEST,
