@@ -381,7 +381,7 @@ def test_for_want_of_inodes_nobody_is_told_that_there_is_no_space(
         assert found == ("degraded", "there are no inodes left")
         disk.set_original(record(), b"bytes")
         (line,) = caplog.messages
-        assert "No inodes left on device" in line
+        assert f"no inodes are left at {at}, whatever space" in line
 
 
 def test_a_file_system_that_becomes_read_only_is_read(

@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,37 @@ def test_a_traceback_is_one_line_of_json_and_indented_text() -> None:
     assert first.endswith("it failed")
     assert others
     assert all(other.startswith("    ") for other in others)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def set_zone(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("name", "month", "told"),
+    [
+        ("UTC0", 1, "2026-01-15T12:00:00+00:00"),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 1, "2026-01-15T13:00:00+01:00"),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 7, "2026-07-15T14:00:00+02:00"),
+        ("NST3:30", 1, "2026-01-15T08:30:00-03:30"),
+    ],
+)
+def test_each_line_says_when_and_in_which_zone(
+    zone: Callable[[str], None], name: str, month: int, told: str
+) -> None:
+    """As RFC 3339 has it."""
+    zone(name)
+    line = record("it happened")
+    line.created = datetime(2026, month, 15, 12, tzinfo=UTC).timestamp()
+    assert TextLines().format(line).startswith(f"[{told}] [")
+    assert json.loads(JsonLines().format(line))["time"].startswith(f"2026-{month:02d}-15T12:00:00.")
 
 
 def test_a_wrong_call_of_the_log_fails_nobody() -> None:

@@ -39,6 +39,7 @@ from thumbproxy.rendering.threads import Threads
 from thumbproxy.resources import available
 from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
+from thumbproxy.shortage import shortage
 from thumbproxy.sizing import renders_alone
 from thumbproxy.suggest import hint
 from thumbproxy.wsgi import WSGIApp
@@ -197,6 +198,8 @@ def _os_error(number: int) -> OSError:
 
 
 def _unusable_cache(directory: str, error: OSError) -> str:
+    if short := shortage(error, directory):
+        return f"cache_dir: {directory!r} cannot be used: {short}."
     shorter = error.errno == errno.ENAMETOOLONG
     choice = "with a shorter path" if shorter else "that this user may write to"
     return f"cache_dir: {directory!r} cannot be used: {error.strerror}. Choose a folder {choice}."

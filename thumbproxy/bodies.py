@@ -14,6 +14,7 @@ from io import FileIO
 from typing import Any
 
 from thumbproxy.forking import PerProcess
+from thumbproxy.shortage import reason
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class Room:
 
     def failed(self, error: OSError) -> None:
         if not self._failing:  # once, until it works again
-            log.warning("bodies of requests cannot be kept in a file: %s", error)
+            why = reason(error, tempfile.gettempdir())
+            log.warning("bodies of requests cannot be kept in a file: %s", why)
         self._failing = True
 
 

@@ -18,6 +18,7 @@ from thumbproxy.forwarding import malformed
 from thumbproxy.ops import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.rendering.base import Workshop
 from thumbproxy.responses import Environ, Response
+from thumbproxy.shortage import reason
 from thumbproxy.wsgi import NotWsgi
 
 State = Literal["ok", "degraded", "down"]
@@ -284,7 +285,7 @@ def _fault_of_writing(path: str) -> str | None:
         with open(path, "xb") as file:
             file.write(bytes(4096))
     except OSError as error:
-        return error.strerror
+        return reason(error, path)
     finally:
         with suppress(OSError):
             os.unlink(path)

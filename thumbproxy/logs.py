@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from thumbproxy.forking import PerProcess
@@ -59,11 +60,12 @@ class TextLines(logging.Formatter):
     """One line for each record, but for tracebacks, whose lines are indented."""
 
     def __init__(self) -> None:
-        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
-        self.default_msec_format = None
+        super().__init__("[%(process)d] [%(levelname)s] %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        return harmless(super().format(record)).replace("\n", "\n    ")
+        # In local time, with its offset from UTC (RFC 3339): it may change twice a year.
+        then = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
+        return harmless(f"[{then}] {super().format(record)}").replace("\n", "\n    ")
 
 
 def harmless(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from thumbproxy.errors import SettingsError
 from thumbproxy.ops import SHARED_DIRECTORY, settled
+from thumbproxy.shortage import reason
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def share_metrics() -> None:
     except OSError as error:
         where = error.filename or named or MEMORY
         raise SettingsError(
-            [f"{SHARED_DIRECTORY}: {where} cannot be used: {error.strerror}."]
+            [f"{SHARED_DIRECTORY}: {where} cannot be used: {reason(error, where)}."]
         ) from None
     os.environ[SHARED_DIRECTORY] = directory
 
@@ -77,7 +78,7 @@ def reserve() -> None:
         from prometheus_client import values  # noqa: PLC0415 - an extra
 
         vars(values)["MmapedDict"] = _Lost
-        log.error("what this process counts is lost: %s: %s", directory, error.strerror)
+        log.error("what this process counts is lost: %s: %s", directory, reason(error, directory))
 
 
 def _allocate(directory: str) -> None:

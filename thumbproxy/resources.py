@@ -118,7 +118,7 @@ def hierarchies(cgroup: str, mountinfo: str, controller: str) -> Iterator[Hierar
             paths[1] = path
     for line in mountinfo.splitlines():
         fields, _, more = line.partition(" - ")
-        top, mount = (_unescaped(field) for field in fields.split()[3:5])
+        top, mount = (unescaped(field) for field in fields.split()[3:5])
         kind, _, options = more.split()[:3]
         version = {"cgroup": 1, "cgroup2": 2}.get(kind, 0)
         if version in paths and (version == 2 or controller in options.split(",")):
@@ -136,8 +136,8 @@ def _placed(version: int, mount: str, top: str, path: str) -> Hierarchy:
     return Hierarchy(version, mount, "/")
 
 
-def _unescaped(field: str) -> str:
-    """Of mountinfo, which writes blanks as octal numbers."""
+def unescaped(field: str) -> str:
+    """Of mountinfo, which writes blanks as octal numbers (proc(5))."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 

@@ -24,6 +24,7 @@ from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.purge import follow_purges
 from thumbproxy.resources import available, size
 from thumbproxy.settings import Settings, UnusableSettings
+from thumbproxy.shortage import reason
 from thumbproxy.sizing import sized
 from thumbproxy.worker import STOPPING, Worker, call_process, quieten
 
@@ -235,6 +236,8 @@ def child_exit(server: Any, worker: Any) -> None:
     try:
         retire(directory)
     except OSError as error:
-        log.error("what worker %s counted is left where it is: %s", worker.pid, error.strerror)
+        log.error(
+            "what worker %s counted is left where it is: %s", worker.pid, reason(error, directory)
+        )
     except Exception:  # or gunicorn itself would end
         log.exception("what worker %s counted could not be put with the rest", worker.pid)

@@ -42,14 +42,14 @@ class Breaker:
             self._open_until = now + self._pause
             return True
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, why: str) -> None:
         with self._lock.value:
             self._failed_at = time.monotonic()
             self._open_until = self._failed_at + self._pause
             news, self._failing = not self._failing, True
         self._metrics.tier_failed(self._tier)
         if news:
-            log.warning("%s fails and is passed over for now: %s", self._name, error)
+            log.warning("%s fails and is passed over for now: %s", self._name, why)
 
     def succeeded(self) -> None:
         if not self._failing:

@@ -33,6 +33,7 @@ from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
 from thumbproxy.metrics import Metrics, Where
+from thumbproxy.shortage import reason
 from thumbproxy.urls import ImageRequest, folder_of
 
 # Of a purge, which waits longer than a request.
@@ -170,7 +171,8 @@ class DiskCache(Reader):
             if error.errno not in _NOWHERE:
                 self._failed(error)
                 raise PurgeFailed(
-                    f"the disk cache {self.layout.directory}: {error.strerror or error}"
+                    f"the disk cache {self.layout.directory}: "
+                    f"{reason(error, self.layout.directory)}"
                 ) from error
         return cleared.removed
 

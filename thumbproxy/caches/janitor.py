@@ -20,6 +20,7 @@ from thumbproxy.concurrency import Hold
 from thumbproxy.limits import Deadline
 from thumbproxy.lock_order import Rank, in_order
 from thumbproxy.metrics import Metrics
+from thumbproxy.shortage import shortage
 
 log = logging.getLogger("thumbproxy.caches")
 # Seconds between two runs of a process, at least.
@@ -118,7 +119,11 @@ class Janitor:
             self.trim(rest=Rest())
         except OSError as error:
             pause = _BREAK_AFTER_FAILURE
-            log.warning("the janitor of %s had to stop: %s", self._layout.directory, error)
+            log.warning(
+                "the janitor of %s had to stop: %s",
+                self._layout.directory,
+                shortage(error, self._layout.directory) or error,
+            )
         except Exception:
             log.exception("unexpected error of the janitor of %s", self._layout.directory)
         finally:

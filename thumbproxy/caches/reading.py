@@ -13,6 +13,7 @@ from thumbproxy.caches.layout import Layout
 from thumbproxy.media import Rendition
 from thumbproxy.memo import memoized
 from thumbproxy.metrics import Tier
+from thumbproxy.shortage import shortage
 from thumbproxy.urls import ImageRequest
 
 # Nothing can be kept under this name, or something else lies there; the disk itself is well.
@@ -109,17 +110,9 @@ class Reader:
 
     def _failed(self, error: OSError) -> None:
         if error.errno not in NAME_ERRORS:
-            self._breaker.failed(_precisely(error, self.layout.directory))
-
-
-def _precisely(error: OSError, directory: str) -> OSError:
-    """For want of inodes, too, the kernel says that there is no space."""
-    if error.errno == errno.ENOSPC:
-        with suppress(OSError):
-            room = os.statvfs(directory)
-            if room.f_files and not room.f_favail:
-                return OSError(errno.ENOSPC, "No inodes left on device", error.filename)
-    return error
+            short = shortage(error, self.layout.directory)
+            bounds = "; cache_max_bytes and cache_max_files say how much the cache may take"
+            self._breaker.failed(f"{short}{bounds}" if short else f"{error}")
 
 
 def _note_use(fd: int, status: os.stat_result) -> None:

@@ -47,7 +47,7 @@ class Servers:
             answer = otherwise  # its largest item is smaller than usual; but it is well
         except (pylibmc.Error, OSError, ValueError) as error:
             # The client is not used again: replies to this question may still come.
-            self._breaker.failed(error)
+            self._breaker.failed(f"{error}")
             return otherwise
         idle.append(client)
         self._breaker.succeeded()

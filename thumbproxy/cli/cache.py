@@ -28,6 +28,7 @@ from thumbproxy.errors import PurgeFailed
 from thumbproxy.extras import Lacking
 from thumbproxy.limits import Deadline
 from thumbproxy.settings import Settings, Size
+from thumbproxy.shortage import shortage
 
 # How long to wait for a server's janitor, which rests most of the time.
 _PATIENCE = 3600.0
@@ -206,4 +207,5 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(f"{error.strerror}: {error.filename}") from None
+        place = error.filename or ""
+        raise click.ClickException(shortage(error, place) or f"{error.strerror}: {place}") from None

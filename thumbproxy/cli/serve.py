@@ -19,6 +19,7 @@ from thumbproxy.metrics_files import share_metrics
 from thumbproxy.ops import SHARED_DIRECTORY
 from thumbproxy.resources import available
 from thumbproxy.settings import Settings, overridden
+from thumbproxy.shortage import reason
 from thumbproxy.sizing import sized
 from thumbproxy.thumbnails import Thumbnails
 from thumbproxy.wsgi import WSGIApp
@@ -107,8 +108,9 @@ def demo(photos: Path | None, bind: str, cache_dir: Path | None) -> None:
             make_samples(photos, progress=_progress)
         keys = (_kept_key(home / "key"),)
     except OSError as error:
+        why = reason(error, str(home))
         raise click.ClickException(
-            f"{home} cannot be used: {error.strerror}. Choose another folder with --cache-dir."
+            f"{home} cannot be used: {why}. Choose another folder with --cache-dir."
         ) from None
     gallery = GalleryApp(Thumbnails(keys), photos, engine=engine_of(settings, settings.limits))
     app = ThumbProxy(

@@ -23,6 +23,7 @@ from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.resources import available
 from thumbproxy.settings import Settings
+from thumbproxy.shortage import reason
 from thumbproxy.signing import Signer
 from thumbproxy.sizing import renders_alone
 from thumbproxy.urls import UrlCodec
@@ -173,7 +174,9 @@ def _journal(path: str | None) -> Iterator[Journal | None]:
         with journal:
             yield journal
     except OSError as error:  # a full disk, for one
-        raise click.ClickException(f"The journal cannot be written: {error}") from None
+        raise click.ClickException(
+            f"The journal cannot be written: {reason(error, path)}"
+        ) from None
 
 
 def _work(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from thumbproxy.doctor.findings import Finding
-from thumbproxy.resources import size
+from thumbproxy.resources import size, unescaped
 from thumbproxy.settings import Settings
+from thumbproxy.shortage import reason
 
 _GROUP = "disk"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -72,7 +72,7 @@ def mount_of(place: Path, mounts: Path = _MOUNTS) -> Mount:
     for line in lines:
         fields, _, system = line.partition(" - ")
         parts = fields.split()
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), parts[4])
+        point = unescaped(parts[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best.place):
             options = frozenset((*parts[5].split(","), *system.split()[-1].split(",")))
@@ -85,7 +85,7 @@ def _usable(directory: Path, there: Path) -> Iterator[Finding]:
         try:  # rights do not tell all: it may be no folder, or a file system that cannot be written
             tempfile.TemporaryDirectory(dir=there).cleanup()
         except OSError as error:
-            yield _cannot(directory, f"it cannot be made in {there}: {error.strerror}")
+            yield _cannot(directory, f"it cannot be made in {there}: {reason(error, str(there))}")
         else:
             yield Finding(_GROUP, "ok", f"{directory} is not there yet, and can be made")
         return
@@ -95,7 +95,7 @@ def _usable(directory: Path, there: Path) -> Iterator[Finding]:
             file.flush()
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
     except OSError as error:
-        yield _cannot(directory, error.strerror or str(error))
+        yield _cannot(directory, reason(error, str(directory)))
     else:
         yield Finding(_GROUP, "ok", f"{directory} takes files and locks")
 
