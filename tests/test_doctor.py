@@ -258,14 +258,17 @@ def test_memory_and_processors_are_held_against_what_may_be_used() -> None:
     half = Resources(Bound(0.5, "/group/cpu.max"), Bound(512 * MIB, "/group/memory.max"))
     found = list(machine(settings(workers=1), 1, half))
     assert levels(iter(found), "processors: 0.5 (/group/cpu.max), workers: 1") == ["ok"]
-    assert levels(iter(found), "memory: 512 MiB (/group/memory.max)") == ["warning"], "above it"
+    assert levels(iter(found), "memory: 512 MiB (/group/memory.max); 2 renders") == ["warning"]
     many = settings(render_memory=500 * MIB, renders=3)
     assert levels(machine(many, 2, half), "6 times what there is") == ["warning"]
     assert levels(machine(many, 2, half), "2 workers with 3 renders each need") == ["warning"]
-    lower = settings(render_memory=200 * MIB, renders=1)
+    few = {"renders": 1, "max_source_bytes": MIB}
+    lower = settings(render_memory=200 * MIB, **few)
     assert levels(machine(lower, 2, half), "memory: ") == ["ok"]
-    lower = settings(render_memory=300 * MIB, renders=1)
+    lower = settings(render_memory=300 * MIB, **few)
     assert levels(machine(lower, 2, half), "memory: ") == ["note"]
+    large = settings(renders=1, max_source_bytes=3 * MIB)
+    assert levels(machine(large, 2, half), "would take 576 MiB") == ["note"]
 
 
 def test_few_open_files_are_found() -> None:

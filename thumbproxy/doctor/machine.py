@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from thumbproxy.admission import misses_of
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.resources import Bound, Resources, available, size
 from thumbproxy.settings import Settings
@@ -46,6 +47,14 @@ def _memory(settings: Settings, workers: int, memory: Bound) -> Iterator[Finding
             f"{text}; {workers} workers with {settings.renders} renders each need {size(needed)} "
             "when they are busy",
             "lower workers or renders, or let both be chosen (0)",
+        )  # fmt: skip
+    downloads = (settings.misses or misses_of(settings.threads)) * settings.max_source_bytes
+    if workers * downloads > limit:
+        yield Finding(
+            _GROUP, "note",
+            f"{text}; downloads of the largest sources in all `misses`, of all workers, would take "
+            f"{size(workers * downloads)}",
+            "lower max_source_bytes to what your sources have, or misses",
         )  # fmt: skip
     if settings.isolation != "processes":
         yield Finding(_GROUP, "ok", f"{text}; {renders} renders at a time")
