@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import lock_recorder
 import pytest
 import servers
 from hypothesis import settings
@@ -17,6 +19,16 @@ settings.register_profile("thumbproxy", deadline=None)
 settings.load_profile("thumbproxy")
 # Whoever waits against the order of locks fails, even where nobody is in the way.
 lock_order.check()
+# And who waits, in any test or server, in an order that another has seen the other way round.
+_recorder = lock_recorder.install()
+import_module("patience").wait_for_memcached()  # what that loads is recorded
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    faults = _recorder.faults()
+    if faults:
+        pytest.fail("\n\n".join(faults), pytrace=False)
 
 
 # Files that take longest, of all that run at the same time: what begins last must not be one.

@@ -121,7 +121,8 @@ def thumbproxy(
 ) -> Iterator[Server]:
     """`thumbproxy serve` with one key; its log goes to our standard error, or into a file."""
     port = port or free_port()
-    command = [sys.executable, "-m", "thumbproxy", "serve", "--bind", f"{HOST}:{port}", *arguments]
+    program = Path(__file__).with_name("recorded.py")
+    command = [sys.executable, str(program), "serve", "--bind", f"{HOST}:{port}", *arguments]
     clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
     environ = {"THUMBPROXY_KEYS": KEY, "THUMBPROXY_WORKERS": "2", **environ}
     with (

@@ -21,6 +21,7 @@ import pytest
 import servers
 from control import control
 from origin import Gallery, is_close, jpeg, opened
+from patience import MILLISECONDS, USUAL
 from pictures import encoded
 from PIL import Image
 from test_admission_server import metric
@@ -88,8 +89,11 @@ def widths() -> Iterator[int]:
     return iter(range(5, 2000))
 
 
-def test_memcached_may_stop_and_go_on(origin: servers.Server, tmp_path: Path) -> None:
+def test_memcached_may_stop_and_go_on(
+    origin: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One short stall for each process and second, and no error; and back it is."""
+    monkeypatch.setenv(MILLISECONDS, USUAL)
     new = widths()
     with (
         servers.memcached() as server,
@@ -304,8 +308,9 @@ def impostor(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_what_is_no_memcached_is_none(
-    origin: servers.Server, impostor: int, tmp_path: Path
+    origin: servers.Server, impostor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("thumbproxy.caches.servers._POLL_TIMEOUT_MS", int(USUAL))
     app = ThumbProxy(Gallery(), keys=[servers.KEY], origin=origin.url, cache_dir=str(tmp_path),
                      memcached=[f"127.0.0.1:{impostor}"])  # fmt: skip
     began = time.monotonic()

@@ -384,7 +384,7 @@ def test_when_who_fetches_is_stopped_the_others_go_on_in_time(
     gallery.hold_first("/stopped.jpg")
     path = THUMBS.url("stopped.jpg", width=300, format="jpg")
     with serving(
-        origin, tmp_path / "cache", workers=6, request_timeout=8, fetch_timeout=1.5
+        origin, tmp_path / "cache", workers=6, request_timeout=16, fetch_timeout=1.5
     ) as site:
         alone = Herd([site], [path])
         victim = connected_from(site, until(lambda: gallery.held.get("/stopped.jpg")))

@@ -30,6 +30,8 @@ from thumbproxy.limits import Limits
 from thumbproxy.media import Format
 from thumbproxy.options import Options
 
+pytestmark = pytest.mark.timeout(300)  # a machine may be busy
+
 THUMBS = Thumbnails([servers.KEY])
 ENGINE = PillowEngine(Limits())
 TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp",
