@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from thumbproxy.imaging.encode import available, encode
-from thumbproxy.media import Encoding, Format
+from thumbproxy.formats import Encoding, Format
+from thumbproxy.imaging.encode import encode, written
 
 Plane = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -190,7 +190,7 @@ def alike(bench: Bench, like: int) -> None:
     reference = bench.measure(JPEGS[0], like)
     print(f"\nWith the SSIM of our JPEG {like}\n{HEADER}")
     for way in JPEGS + WEBPS + AVIFS:
-        if way.format in available():
+        if way.format in written():
             quality = bench.alike(way, reference.ssim)
             row(way, quality, bench.measure(way, quality), reference.kilobytes)
 
@@ -202,7 +202,7 @@ def ladder(bench: Bench, like: int) -> None:
     for format in (Format.JPEG, Format.WEBP, Format.AVIF):
         usual = Encoding().quality(format) or 0
         qualities = sorted({*range(40, 100, 10), 89, 95, usual})
-        for quality in qualities if format in available() else ():
+        for quality in qualities if format in written() else ():
             way = Way(format.extension, format, Encoding())
             row(way, quality, bench.measure(way, quality), base)
 

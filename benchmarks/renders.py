@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes

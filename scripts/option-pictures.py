@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from thumbproxy.adapters import engine_of
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.playground.names import ANIMATION, LOGO, SIDEWAYS
 from thumbproxy.playground.samples import SAMPLES

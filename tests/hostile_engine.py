@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.formats import Format
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.options import Options
 
 START = b"\xff\xd8\xff"

@@ -15,8 +15,9 @@ from hostile_engine import START, HostileEngine
 from pictures import encoded, quadrants, swapping_profile, turned
 
 from thumbproxy.errors import RenderTooSlow, TooSlow
+from thumbproxy.formats import Format
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.metrics import Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner
@@ -128,7 +129,7 @@ import pickle, sys
 from thumbproxy.adapters import engine_of
 from thumbproxy.errors import ThumbproxyError
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.rendering.warmup import warm_up
 from thumbproxy.settings import Settings

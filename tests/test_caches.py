@@ -18,7 +18,8 @@ from thumbproxy.cache_control import CacheFields, Directives
 from thumbproxy.caches.base import Cache, Scope, SourceRecord, new_generation, read_record
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.memcached import MemcachedCache
-from thumbproxy.media import ClientTerms, Format, Rendition, Validators
+from thumbproxy.formats import Format
+from thumbproxy.media import ClientTerms, Rendition, Validators
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import OPTIONS, Options
 
 ROOT = Path(__file__).parent.parent

@@ -35,8 +35,9 @@ from thumbproxy.errors import (
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.prospect import Situation, asked, prospect
 from thumbproxy.explain.text import lines
+from thumbproxy.formats import Format
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format, Validators
+from thumbproxy.media import Validators
 from thumbproxy.setting_kinds import OriginSetting
 from thumbproxy.settings import Settings
 from thumbproxy.urls import UrlCodec

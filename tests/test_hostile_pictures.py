@@ -25,9 +25,9 @@ from test_imaging_damage import ARITHMETIC, FOREIGN, SEEDS, mutated
 
 from thumbproxy import Thumbnails
 from thumbproxy.errors import BrokenImage, SourceError
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 pytestmark = pytest.mark.timeout(300)  # a machine may be busy

@@ -22,7 +22,8 @@ from PIL import Image
 
 from thumbproxy import Signer, Thumbnails
 from thumbproxy.cross_origin import CrossOrigin
-from thumbproxy.media import Format, Rendition
+from thumbproxy.formats import Format
+from thumbproxy.media import Rendition
 from thumbproxy.options import Options
 from thumbproxy.responses import CachePolicy, image_response
 from thumbproxy.urls import ImageRequest

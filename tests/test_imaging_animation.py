@@ -19,16 +19,15 @@ from pictures import BLUE, RED, landscape, swapping_profile, with_chunk
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, UnsupportedImage
-from thumbproxy.imaging.animation.encode import encode_animation
-from thumbproxy.imaging.animation.frames import Animation, Frame, decode_frames
-from thumbproxy.imaging.animation.gif_palette import Palettes, shared_palette
-from thumbproxy.imaging.encode import available
+from thumbproxy.formats import Encoding, Format
+from thumbproxy.imaging.codecs.gif.palette import Palettes, shared_palette
+from thumbproxy.imaging.decode import Animation, Frame, decode_frames
+from thumbproxy.imaging.encode import encode_animation, written
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.limits import Limits
-from thumbproxy.media import ANIMATED, Encoding, Format
 
 LOSSLESS = [Format.GIF, Format.WEBP]
-ALL = sorted(ANIMATED & available(), key=lambda format: format.name)
+ALL = sorted({format for format in written() if format.animated}, key=lambda format: format.name)
 SIZE = (12, 10)
 
 

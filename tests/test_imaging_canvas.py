@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from thumbproxy.errors import BadOptions, BrokenImage
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 SIZE = (20, 16)

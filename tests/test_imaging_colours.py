@@ -18,9 +18,9 @@ from pictures import (
 )
 from PIL import Image
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())

@@ -34,16 +34,16 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage, SourceError, UnsupportedImage
-from thumbproxy.imaging import webp
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.header import MOST_XMP
+from thumbproxy.imaging.codecs.png.header import essential_png
+from thumbproxy.imaging.codecs.webp import decode as webp
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
-from thumbproxy.imaging.headers.facts import MOST_XMP
-from thumbproxy.imaging.headers.png import essential_png
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 LIMITS = Limits()
@@ -412,7 +412,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(
         raise error
 
     monkeypatch.setattr(Image, "open", fail)
-    monkeypatch.setattr(webp, "decode_webp", fail)
+    monkeypatch.setattr(webp, "_by_libwebp", fail)
     for source in (PNG, GIF, WEBP, JPEG[:-40]):
         with pytest.raises(BrokenImage) as raised:
             rendered(source)
@@ -447,7 +447,6 @@ FOREIGN = {
     "XML": b"<?xml version='1.0'?>" + SVG,
     "ICO": b"\0\0\1\0\1\0\x10\x10" + bytes(60),
     "FITS": b"SIMPLE  =                    T".ljust(2880),
-    "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(60),
     "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60),
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60),
     "JPEG XL": b"\xff\x0a" + bytes(60),
@@ -501,8 +500,8 @@ def test_other_formats_reach_no_decoder(
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", tripped)
     monkeypatch.setattr(simplejpeg, "decode_jpeg_header", tripped)
-    monkeypatch.setattr(webp, "decode_webp", tripped)
-    with pytest.raises(UnsupportedImage, match="JPEG, PNG, GIF, WebP"):
+    monkeypatch.setattr(webp, "_by_libwebp", tripped)
+    with pytest.raises(UnsupportedImage, match="JPEG, PNG, GIF, WebP, AVIF"):
         ENGINE.inspect(FOREIGN[name])
     with pytest.raises(UnsupportedImage):
         ENGINE.render(FOREIGN[name], Options(width=20), Format.PNG)

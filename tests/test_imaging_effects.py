@@ -14,11 +14,11 @@ from pictures import BLUE, RED, encoded, landscape, opened, quadrants
 from PIL import Image
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.profiles import coded_profile
 from thumbproxy.imaging.watermark import Watermark, load_watermark
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())

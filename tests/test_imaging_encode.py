@@ -13,13 +13,16 @@ from pictures import RED, encoded, landscape, opened, quadrants
 from PIL import Image, ImageDraw
 
 from thumbproxy.errors import BadOptions
-from thumbproxy.imaging.encode import LOSSLESS, available, encode, is_drawing
+from thumbproxy.formats import Encoding, Format
+from thumbproxy.imaging.codecs.indexed import is_drawing
+from thumbproxy.imaging.codecs.registry import encoder_of
+from thumbproxy.imaging.encode import encode, written
 from thumbproxy.imaging.fitting import fit
-from thumbproxy.media import Encoding, Format
 
+LOSSLESS = {format for format in Format if format.lossless}
 MODES = ("L", "LA", "RGB", "RGBX", "RGBA")
-LOSSY = sorted(available() & {Format.JPEG, Format.WEBP, Format.AVIF}, key=str)
-needs_avif = pytest.mark.skipif(Format.AVIF not in available(), reason="AVIF is an extra")
+LOSSY = sorted(written() & {Format.JPEG, Format.WEBP, Format.AVIF}, key=str)
+needs_avif = pytest.mark.skipif(Format.AVIF not in written(), reason="AVIF is an extra")
 
 
 def kept(body: bytes) -> Image.Image:
@@ -77,7 +80,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     ("format", "mode"),
     [
         (format, mode)
-        for format in sorted(available(), key=str)
+        for format in sorted(written(), key=str)
         for mode in MODES
         if format.has_alpha or mode not in ("LA", "RGBA")  # flattened before it gets here
     ],
@@ -138,7 +141,7 @@ def test_greys_are_written_as_grey() -> None:
 
 def test_an_alpha_channel_that_hides_nothing_is_left_out() -> None:
     image = photo()
-    for format in LOSSLESS | (available() & {Format.AVIF}):
+    for format in LOSSLESS | (written() & {Format.AVIF}):
         with_alpha = encode(image.convert("RGBA"), format)
         assert with_alpha == encode(image, format)
         assert opened(with_alpha).mode == "RGB"
@@ -244,7 +247,7 @@ def test_whatever_the_sizes_are_the_next_quality_was_tried_and_does_not_fit(
         tried.append(quality)
         return b"%3d" % quality + bytes(sizes[quality - 1])
 
-    body = fit(write, format, quality, most + 3)
+    body = fit(write, encoder_of(format).growth, quality, most + 3)
     chosen = int(body[:3])
     assert len(tried) == len(set(tried)) <= 13
     if len(body) > most + 3:
@@ -264,7 +267,7 @@ def test_few_encodes_are_needed_to_fit(format: Format) -> None:
 
     for most in range(6_000, 30_000, 4_000):
         tries.clear()
-        fit(write, format, 90, most)
+        fit(write, encoder_of(format).growth, 90, most)
         assert len(tries) <= 9
 
 
@@ -312,7 +315,7 @@ def test_the_fourth_byte_of_a_pixel_without_alpha_means_nothing() -> None:
     image = photo()
     junk = np.dstack([np.asarray(image), np.asarray(noise("L", 300, 200))])
     other = Image.frombytes("RGBX", image.size, junk.tobytes())
-    for format in available():
+    for format in written():
         assert encode(other, format) == encode(image, format)
 
 
@@ -356,6 +359,6 @@ def test_a_grey_avif_stays_grey() -> None:
 
 
 def test_formats_that_can_be_written_are_formats_of_pictures() -> None:
-    assert {Format.JPEG, Format.PNG, Format.GIF, Format.WEBP} <= available()
-    for format in available():
+    assert {Format.JPEG, Format.PNG, Format.GIF, Format.WEBP} <= written()
+    for format in written():
         assert Image.open(io.BytesIO(encode(quadrants(), format))).size == (80, 60)

@@ -31,12 +31,13 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage, SourceError, UnsupportedImage
+from thumbproxy.formats import Encoding, Format
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Encoding, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())

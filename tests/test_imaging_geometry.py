@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reference_sizes import wanted
 
 from thumbproxy.errors import BadOptions
+from thumbproxy.formats import Format
 from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
 from thumbproxy.imaging.geometry import (
     DECODE_MARGINS,
@@ -21,7 +22,7 @@ from thumbproxy.imaging.geometry import (
 )
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format, ImageInfo
+from thumbproxy.media import ImageInfo
 from thumbproxy.options import Options
 
 LIMITS = Limits()

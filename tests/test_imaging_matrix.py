@@ -35,9 +35,9 @@ from references import (
 )
 from specimens import ANIMATIONS, DRAWN, LOOPS, SIZE, SOURCES, TIMES, clear, eight_bits, scene
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import ANIMATED, Format
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())
@@ -208,7 +208,7 @@ ANIMATED_FITS = (
     "w_110,h_90,fit_pad,bg_336699",
     "crop_31x17x150x101,w_75",
 )
-MOVING = [format for format in OUTPUTS if format in ANIMATED]
+MOVING = [format for format in OUTPUTS if format.animated]
 
 
 @cache

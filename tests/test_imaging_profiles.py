@@ -31,13 +31,13 @@ from pictures import (
 )
 from PIL import Image, ImageCms
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging import colour
+from thumbproxy.imaging.codecs.header import MOST_PROFILE, inflated
 from thumbproxy.imaging.colour import to_srgb
 from thumbproxy.imaging.headers import read_header
-from thumbproxy.imaging.headers.facts import MOST_PROFILE, inflated
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 LIMITS = Limits()

@@ -33,12 +33,13 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage, UnsupportedImage
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.decode import Decoded, decode
 from thumbproxy.imaging.geometry import plan
-from thumbproxy.imaging.headers import Header, read_header
+from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 LIMITS = Limits()

@@ -20,9 +20,10 @@ from scenes import PLACES, ball
 from specimens import ADOBE, ANIMATIONS, SOURCES, clear, eight_bits, scene
 
 from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError, UnsupportedImage
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 
 ENGINE = PillowEngine(Limits())

@@ -8,13 +8,13 @@ from pictures import encoded, landscape
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging import webp
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.webp import decode as webp
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 LIMITS = Limits()

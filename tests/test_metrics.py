@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_responses import all_errors
 
 from thumbproxy import Thumbnails, errors, metrics
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.metrics import Metrics, failure_of, outcome_of, prometheus, result_of
 from thumbproxy.ops import MetricsPage, not_found, settled
 from thumbproxy.server import share_metrics

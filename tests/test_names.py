@@ -18,7 +18,7 @@ from thumbproxy.caches.base import Scope
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.layout import Layout
 from thumbproxy.errors import BadOptions, BadSource, SettingsError
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.responses import Response
 from thumbproxy.signing import Signer

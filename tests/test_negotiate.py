@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from thumbproxy.media import Format, ImageInfo
+from thumbproxy.formats import Format
+from thumbproxy.media import ImageInfo
 from thumbproxy.negotiate import accepted, negotiate, settle
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest

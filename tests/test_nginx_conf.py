@@ -13,7 +13,7 @@ import nginx
 import pytest
 from echo import MODIFIED, Echo, EchoServer, Site, serving
 
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.negotiate import PREFERENCE, accepted
 from thumbproxy.responses import content_disposition
 

@@ -16,11 +16,11 @@ from pictures import encoded, quadrants
 
 from thumbproxy import health
 from thumbproxy.errors import EngineFailed
+from thumbproxy.formats import Format
 from thumbproxy.health import Finding, Probe
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.logs import Writer
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.origins.guard import resolve
 from thumbproxy.rendering.base import Task

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.playground import GalleryApp, gallery, list_pictures, make_samples
 from thumbproxy.playground.folder import version_of
@@ -282,8 +282,8 @@ def test_space_is_reserved_in_the_ratio_of_the_upright_picture(
 @pytest.mark.parametrize(
     ("name", "body", "reason"),
     [
-        ("text.jpg", b"not a picture", "not a JPEG, PNG, GIF or WebP"),
-        ("empty.png", b"", "not a JPEG, PNG, GIF or WebP"),
+        ("text.jpg", b"not a picture", "not a JPEG, PNG, GIF, WebP or AVIF"),
+        ("empty.png", b"", "not a JPEG, PNG, GIF, WebP or AVIF"),
         ("cut.gif", b"GIF89a\x01", "not"),
         ("back\\slash.jpg", b"", "backslash"),
         (os.fsdecode(b"latin\xe9.jpg"), b"", "not valid Unicode"),
@@ -312,7 +312,7 @@ def test_a_folder_without_a_usable_picture_says_what_to_do_and_boasts_of_nothing
         (tmp_path / name).touch()
     page = page_of(tmp_path, thumbs)
     assert "No pictures yet" in page
-    assert "Put JPEG, PNG, GIF or WebP files into the folder" in page
+    assert "Put JPEG, PNG, GIF, WebP or AVIF files into the folder" in page
     assert "Every picture on this page" not in page
     assert all(name in page for name in names)
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thumbproxy.errors import BrokenImage, DecoderFailed, Expired, ThumbproxyError
+from thumbproxy.formats import Format
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.messages import (

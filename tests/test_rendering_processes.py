@@ -35,8 +35,9 @@ from thumbproxy.errors import (
     RenderTooSlow,
     ThumbproxyError,
 )
+from thumbproxy.formats import Format
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded
 from thumbproxy.metrics import Ended, Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
@@ -543,7 +544,7 @@ ASKER = """
 import os, sys, threading
 from hostile_engine import HostileEngine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes

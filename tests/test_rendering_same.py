@@ -13,10 +13,11 @@ from PIL import Image
 from specimens import ANIMATIONS, SOURCES
 
 from thumbproxy.errors import ThumbproxyError
+from thumbproxy.formats import Encoding, Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Encoding, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes

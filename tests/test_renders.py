@@ -21,9 +21,10 @@ from thumbproxy.errors import (
     ThumbproxyError,
     TooSlow,
 )
+from thumbproxy.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.metrics import Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task, Workshop

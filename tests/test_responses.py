@@ -13,7 +13,8 @@ from werkzeug.http import parse_options_header
 
 from thumbproxy import errors
 from thumbproxy.filepart import FilePart
-from thumbproxy.media import Format, Rendition
+from thumbproxy.formats import Format
+from thumbproxy.media import Rendition
 from thumbproxy.options import Options
 from thumbproxy.responses import (
     CachePolicy,

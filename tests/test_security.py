@@ -27,7 +27,8 @@ from thumbproxy import HttpOrigin, Options, Signer, ThumbProxy
 from thumbproxy.cdn.cloudflare import Cloudflare
 from thumbproxy.cdn.fastly import Fastly
 from thumbproxy.errors import BadSource, SettingsError, ThumbproxyError
-from thumbproxy.media import Format, Rendition
+from thumbproxy.formats import Format
+from thumbproxy.media import Rendition
 from thumbproxy.responses import CachePolicy, Response, error_response, image_response
 from thumbproxy.setting_kinds import CdnSetting, OriginSetting
 from thumbproxy.settings import Settings

@@ -17,7 +17,7 @@ from thumbproxy.errors import (
     NotAThumbnailUrl,
     RequestError,
 )
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
 from thumbproxy.urls import UrlCodec

@@ -23,8 +23,8 @@ from origin import Gallery, jpeg
 from test_cli import thumbproxy
 
 from thumbproxy import Signer
+from thumbproxy.formats import Format
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.urls import UrlCodec
 from thumbproxy.warm import listings
 from thumbproxy.warm.fleet import FleetWarmer

@@ -31,6 +31,7 @@ from thumbproxy.caches.disk import DiskCache
 from thumbproxy.cross_origin import CrossOrigin
 from thumbproxy.errors import SettingsError
 from thumbproxy.fetching import Fetcher
+from thumbproxy.formats import Format
 from thumbproxy.health import (
     Readiness,
     Site,
@@ -40,7 +41,6 @@ from thumbproxy.health import (
     upstream_probe,
 )
 from thumbproxy.heap import return_large_blocks
-from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics
 from thumbproxy.ops import MetricsPage, PurgePage, not_found
 from thumbproxy.origins.mounts import Mounts

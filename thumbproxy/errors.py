@@ -136,7 +136,7 @@ class SourceTooLarge(SourceError):
 
 class UnsupportedImage(SourceError):
     status, token = 415, "unsupported-image"
-    default_reason = "The source is not an image of a supported format (JPEG, PNG, GIF, WebP)."
+    default_reason = "The source is no image of a supported format (JPEG, PNG, GIF, WebP, AVIF)."
 
 
 class BrokenImage(SourceError):

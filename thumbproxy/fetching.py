@@ -17,11 +17,12 @@ from thumbproxy.errors import (
     RenderTooSlow,
     SourceError,
 )
+from thumbproxy.formats import Format
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.imaging.base import Engine
 from thumbproxy.jobs import Job
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format, ImageInfo, Validators
+from thumbproxy.media import ImageInfo, Validators
 from thumbproxy.metrics import Metrics, outcome_of
 from thumbproxy.options import Options
 from thumbproxy.origins.base import Fetched, FetchRequest

@@ -1,74 +1,11 @@
-"""The values that travel through a request: formats, sources, renditions."""
+"""The values that travel through a request: sources and renditions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import BinaryIO, NamedTuple
 
-
-class Format(Enum):
-    """What an output can be, named by its file extension in URLs and cache files.
-
-    JSON is the info document; all others are pictures.
-    """
-
-    JPEG = "jpg"
-    PNG = "png"
-    WEBP = "webp"
-    AVIF = "avif"
-    GIF = "gif"
-    JSON = "json"
-
-    def __init__(self, extension: str) -> None:
-        self.extension = extension
-        self.content_type = {
-            "jpg": "image/jpeg",
-            "json": "application/json",
-        }.get(extension, f"image/{extension}")
-        self.has_alpha = extension != "jpg"
-        self.is_image = extension != "json"
-
-
-# Which formats can hold an animation, and are written as one where the source is one.
-ANIMATED = frozenset({Format.GIF, Format.WEBP, Format.AVIF})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """How outputs are written. The defaults are chosen by measure: see docs/encoders.md.
-
-    quality_jpg       1 to 100; the default of `q`
-    quality_webp      1 to 100; the default of `q`
-    quality_avif      1 to 100; the default of `q`
-    progressive_jpg   True: a JPEG builds up while it loads; smaller, slower to write. Pictures of
-                      more than 0.9 bytes a pixel stay as they are
-    subsampling_jpg   "420", "422" or "444": how coarse a JPEG's colours are below quality 90;
-                      from there on they are never coarse
-    effort_webp       0 to 6: more is smaller and slower
-    speed_avif        0 to 10: less is smaller and slower
-    subsampling_avif  "420", "422" or "444": how coarse an AVIF's colours are
-    compression_png   0 to 9, zlib's level for drawings: more is smaller and slower. What looks
-                      like a photo is written the same way at any level but 0
-    """
-
-    quality_jpg: int = 80
-    quality_webp: int = 82
-    quality_avif: int = 65
-    progressive_jpg: bool = False
-    subsampling_jpg: str = "420"
-    effort_webp: int = 4
-    speed_avif: int = 9
-    subsampling_avif: str = "420"
-    compression_png: int = 6
-
-    def quality(self, format: Format) -> int | None:
-        """The default quality of `format`; None for PNG and GIF, which have none."""
-        return {
-            Format.JPEG: self.quality_jpg,
-            Format.WEBP: self.quality_webp,
-            Format.AVIF: self.quality_avif,
-        }.get(format)
+from thumbproxy.formats import Format
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from thumbproxy.errors import (
     ThumbproxyError,
 )
 from thumbproxy.forking import lock_across_forks
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 
 Tier = Literal["memory", "disk", "memcached"]
 Hit = Literal["hit_memory", "hit_disk", "hit_memcached"]

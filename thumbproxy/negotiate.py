@@ -12,7 +12,8 @@ from functools import lru_cache
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from thumbproxy.media import Format, ImageInfo
+from thumbproxy.formats import Format
+from thumbproxy.media import ImageInfo
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 

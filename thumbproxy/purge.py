@@ -18,9 +18,10 @@ from thumbproxy.caches.base import Removed, Scope, attempted
 from thumbproxy.cdn.base import Cdn
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.forking import PerProcess
+from thumbproxy.formats import OUTPUTS
 from thumbproxy.metrics import Metrics, ScopeKind
 from thumbproxy.tags import tag_of
-from thumbproxy.urls import AUTO, OUTPUTS
+from thumbproxy.urls import AUTO
 
 log = logging.getLogger(__name__)
 # Called after a purge with what it was about, and the tag of that (tags.py).

@@ -10,10 +10,11 @@ from thumbproxy.admission import Slots, Wanted, always
 from thumbproxy.concurrency import InARow, Remembered
 from thumbproxy.errors import DecoderFailed, RenderKilled, RenderTooSlow, SourceError
 from thumbproxy.forking import PerProcess
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.lock_order import Rank, in_order
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.metrics import Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop

@@ -18,7 +18,8 @@ from werkzeug.http import http_date
 from thumbproxy.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.errors import ClientGone, EngineFailed, MethodNotAllowed, ThumbproxyError
 from thumbproxy.filepart import BLOCK, FilePart
-from thumbproxy.media import ClientTerms, Format, Rendition
+from thumbproxy.formats import Format
+from thumbproxy.media import ClientTerms, Rendition
 from thumbproxy.memo import memoized
 from thumbproxy.tags import tag_header
 from thumbproxy.urls import ImageRequest

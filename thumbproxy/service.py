@@ -12,10 +12,11 @@ from thumbproxy.caches.base import Cache, SourceRecord
 from thumbproxy.concurrency import Flights, in_turn
 from thumbproxy.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.forking import PerProcess
+from thumbproxy.formats import Format
 from thumbproxy.jobs import Job
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.lock_order import Rank
-from thumbproxy.media import ClientTerms, Encoded, Format, Rendition
+from thumbproxy.media import ClientTerms, Encoded, Rendition
 from thumbproxy.metrics import Metrics
 from thumbproxy.negotiate import fallback, settle
 from thumbproxy.origins.mounts import Mounts

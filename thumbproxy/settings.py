@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from thumbproxy.errors import BadOptions, SettingsError
+from thumbproxy.formats import Encoding
 from thumbproxy.freshness import Lifetimes
 from thumbproxy.hosts import told_url
 from thumbproxy.kinds import Choice, Kind, Number, Pattern
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoding
 from thumbproxy.options import Options
 from thumbproxy.setting_kinds import (
     REFUSALS,

@@ -9,16 +9,15 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from thumbproxy.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl
+from thumbproxy.formats import OUTPUTS, Format
 from thumbproxy.hosts import source_at
 from thumbproxy.limits import Limits
-from thumbproxy.media import Format
 from thumbproxy.memo import memoized
 from thumbproxy.options import Options
 from thumbproxy.signing import Signer
 from thumbproxy.suggest import unknown
 
 AUTO = "auto"
-OUTPUTS = {format.extension: format for format in Format}
 FALLBACK = Format.JPEG
 
 # What a path segment may hold unescaped (RFC 3986 section 3.3), so that URLs stay readable.

@@ -21,7 +21,7 @@ from thumbproxy.errors import (
     ThumbproxyError,
 )
 from thumbproxy.forking import PerProcess
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.metrics import Metrics, failure_of, result_of
 from thumbproxy.negotiate import negotiate
 from thumbproxy.purge import Purger

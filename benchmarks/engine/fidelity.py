@@ -19,7 +19,7 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 
 from .makers import Task
 from .rivals import Rival

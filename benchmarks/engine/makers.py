@@ -14,9 +14,9 @@ import PIL
 import pyvips
 from PIL import Image
 
+from thumbproxy.formats import Encoding, Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoding, Format
 from thumbproxy.options import Options
 
 QUALITIES = {Format.JPEG: 80, Format.WEBP: 82, Format.AVIF: 65}

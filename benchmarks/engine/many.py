@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from thumbproxy.media import Encoded, Format
+from thumbproxy.formats import Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 
 from .fidelity import ssim

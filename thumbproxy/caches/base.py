@@ -28,7 +28,8 @@ from thumbproxy.errors import (
     ThumbproxyError,
     UnsupportedImage,
 )
-from thumbproxy.media import ClientTerms, Format, ImageInfo, Rendition, Validators
+from thumbproxy.formats import Format
+from thumbproxy.media import ClientTerms, ImageInfo, Rendition, Validators
 from thumbproxy.metrics import Tier
 from thumbproxy.urls import ImageRequest, check_name
 

@@ -18,10 +18,10 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
+from thumbproxy.formats import OUTPUTS
 from thumbproxy.urls import (
     LONGEST_SOURCE,
     MOST_SEGMENTS,
-    OUTPUTS,
     ImageRequest,
     folder_of,
     source_of,

@@ -19,7 +19,7 @@ import click
 from thumbproxy.adapters import served_origins
 from thumbproxy.build import parts
 from thumbproxy.cli.group import cache_options, interruptible, serving_settings
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.resources import available
 from thumbproxy.settings import Settings

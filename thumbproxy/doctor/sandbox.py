@@ -10,8 +10,8 @@ from typing import NamedTuple
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.errors import ThumbproxyError
 from thumbproxy.extras import Lacking
+from thumbproxy.formats import Format
 from thumbproxy.limits import Deadline
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from thumbproxy.errors import BadOptions, Expired, NotAThumbnailUrl, RequestError
+from thumbproxy.formats import OUTPUTS
 from thumbproxy.limits import Limits
 from thumbproxy.options import Options
 from thumbproxy.setting_kinds import EXAMPLE_KEYS
 from thumbproxy.signing import Signer
-from thumbproxy.urls import AUTO, OUTPUTS, ImageRequest, UrlCodec
+from thumbproxy.urls import AUTO, ImageRequest, UrlCodec
 
 
 class Pieces(NamedTuple):

@@ -13,9 +13,10 @@ from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
 from thumbproxy.explain.kept import Kept, Shelves
 from thumbproxy.explain.prospect import Prospect, Situation, asked, failed, prospect
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Format, Validators
+from thumbproxy.media import Validators
 from thumbproxy.negotiate import PREFERENCE, negotiate, settle
 from thumbproxy.origins.base import FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts

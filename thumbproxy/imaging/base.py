@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from thumbproxy.media import Encoded, Format, ImageInfo
+from thumbproxy.formats import Format
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.options import Options
 
 

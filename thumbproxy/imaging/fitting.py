@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log
 
 import numpy as np
 
-from thumbproxy.media import Format
-
-# How size grows with quality: KB of photos of 720 px. Other pictures have other sizes, but much the
-# same growth, so one size tells where to look next.
-_QUALITIES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
-_GROWTH = {
-    Format.JPEG: (7.5, 12, 17, 21, 25, 28.5, 32, 39, 49, 74, 110, 241),
-    Format.WEBP: (5, 8.2, 11, 13.5, 16, 19, 21, 24, 31, 52, 78, 146),
-    Format.AVIF: (2.8, 4, 5.9, 8.6, 13, 20, 28, 38, 52, 77, 108, 216),
-}
+# Those for which a codec tells how size grows: KB of photos of 720 px. Other pictures have other
+# sizes, but much the same growth, so one size tells where to look next.
+QUALITIES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
 # Guesses that this many tries did not confirm are given up for halving, which cannot fail.
 _GUESSES = 5
 
 
 def fit(
     write: Callable[[int], bytes],
-    format: Format,
+    growth: Sequence[float],
     quality: int,
     most_bytes: int,
     *,
@@ -41,7 +34,7 @@ def fit(
         return body
     while over - fits > 1:
         near = fits if len(body) <= most_bytes else over
-        guess = _guess(format, near, len(body), most_bytes) if tries < _GUESSES else 0
+        guess = _guess(growth, near, len(body), most_bytes) if tries < _GUESSES else 0
         middle = guess or (fits + over) // 2
         tried = min(max(middle, fits + 1), over - 1)
         body, tries = write(tried), tries + 1
@@ -54,8 +47,8 @@ def fit(
     return best if fits else body
 
 
-def _guess(format: Format, quality: int, size: int, wanted: int) -> int:
+def _guess(sizes: Sequence[float], quality: int, size: int, wanted: int) -> int:
     """The quality that would give `wanted` bytes, if `quality` gave `size`."""
-    growth = np.log(_GROWTH[format])
-    aim = np.interp(quality, _QUALITIES, growth) + log(max(1, wanted) / size)
-    return int(np.interp(aim, growth, _QUALITIES))
+    growth = np.log(sizes)
+    aim = np.interp(quality, QUALITIES, growth) + log(max(1, wanted) / size)
+    return int(np.interp(aim, growth, QUALITIES))

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from thumbproxy.imaging.boxes import Size
+from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.exif_fields import exif_values
-from thumbproxy.imaging.headers import Header
 from thumbproxy.imaging.palette import average, dominant
 from thumbproxy.imaging.thumbhash import encode as thumbhash
 from thumbproxy.imaging.thumbhash import placeholder

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.boxes import Box
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.scratch import Memory
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 Colour = tuple[int, int, int, int]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from thumbproxy.formats import Format
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.job import Level
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 Variant = tuple[Options, Format]

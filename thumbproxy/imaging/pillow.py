@@ -12,14 +12,14 @@ from itertools import groupby
 from PIL import Image
 
 from thumbproxy.errors import BadOptions, BrokenImage
+from thumbproxy.formats import Encoding, Format
 from thumbproxy.imaging.alpha import has_alpha
-from thumbproxy.imaging.animation.encode import encode_animation
-from thumbproxy.imaging.animation.frames import decode_frames
 from thumbproxy.imaging.boxes import Box, Size
-from thumbproxy.imaging.decode import Decoded, decode
-from thumbproxy.imaging.encode import available, encode
+from thumbproxy.imaging.codecs.header import Header
+from thumbproxy.imaging.decode import Decoded, decode, decode_frames
+from thumbproxy.imaging.encode import check_lossless, encode, encode_animation, written
 from thumbproxy.imaging.geometry import Findings, Plan, plan
-from thumbproxy.imaging.headers import Header, read_header
+from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.info import LONGEST_SIDE, document
 from thumbproxy.imaging.job import Job, Level
 from thumbproxy.imaging.ladder import Ladder, Variant, made_alike, order_of, seen_alike
@@ -27,7 +27,7 @@ from thumbproxy.imaging.look import look
 from thumbproxy.imaging.steps import finish, resize, run
 from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.limits import Limits
-from thumbproxy.media import ANIMATED, Encoded, Encoding, Format, ImageInfo
+from thumbproxy.media import Encoded, ImageInfo
 from thumbproxy.options import Options
 
 
@@ -49,7 +49,7 @@ class PillowEngine:
         self.encoding = encoding
         self.watermarks = dict(watermarks or {})
         self.exif_fields = tuple(exif_fields)
-        self.outputs = available()
+        self.outputs = written()
 
     def inspect(self, source: bytes) -> ImageInfo:
         """What the header says; a matter of microseconds. See imaging.base.Engine."""
@@ -59,8 +59,8 @@ class PillowEngine:
         """See imaging.base.Engine."""
         if format.is_image and format not in self.outputs:
             raise BadOptions(f"This server cannot write {format.extension}.")
-        if options.lossless and format in (Format.JPEG, Format.AVIF):
-            raise BadOptions(f"{format.extension} cannot be lossless; png and webp can.")
+        if options.lossless and format.is_image:
+            check_lossless(format)
         if options.watermark is not None and options.watermark not in self.watermarks:
             raise BadOptions(
                 f"This server has no watermark {options.watermark!r}; "
@@ -72,11 +72,11 @@ class PillowEngine:
         return plan(info, options, self.limits).output
 
     def pixels(self, info: ImageInfo, options: Options, format: Format) -> int:
-        """See imaging.base.Engine. Only JPEG is scaled while it is decoded."""
+        """See imaging.base.Engine. Some formats are scaled while they are decoded."""
         numbers = plan(info, options, self.limits)
-        animated = info.frames > 1 and format in ANIMATED and not options.one_frame
+        animated = info.frames > 1 and format.animated and not options.one_frame
         shown = numbers.output[0] * numbers.output[1] * (info.frames if animated else 1)
-        scale = numbers.eighths / 8 if info.format is Format.JPEG else 1.0
+        scale = numbers.eighths / 8 if info.format.scaled else 1.0
         return round(info.width * scale * info.height * scale) + shown
 
     def render(
@@ -88,7 +88,7 @@ class PillowEngine:
         header = read_header(source, self.limits)
         if format is Format.JSON:
             return self._document(source, header, options, started)
-        if header.frames > 1 and format in ANIMATED and not options.one_frame:
+        if header.frames > 1 and format.animated and not options.one_frame:
             return self._animation(source, header, (options, format), started)
         with self._opened(source, header, options, self.limits) as (level, found):
             numbers = plan(header.info, options, self.limits, found)

@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from thumbproxy.errors import BadSource
+from thumbproxy.formats import SOURCE_EXTENSIONS
 from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS, check_source
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
 MOST_PICTURES = 200
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
@@ -50,7 +50,7 @@ def list_pictures(folder: Path, limit: int = MOST_PICTURES) -> tuple[list[str], 
         names += (
             (below / name).as_posix()
             for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+            if not name.startswith(".") and Path(name).suffix[1:].lower() in SOURCE_EXTENSIONS
         )
     names.sort()
     return names[:limit], len(names)
@@ -66,7 +66,7 @@ def read_picture(folder: Path, source: str) -> Picture:
     except BadSource as error:
         return Picture(source, error=error.reason)
     except UnidentifiedImageError:
-        return Picture(source, error="This file is not a JPEG, PNG, GIF or WebP picture.")
+        return Picture(source, error="This file is not a JPEG, PNG, GIF, WebP or AVIF picture.")
     except FileNotFoundError:
         return Picture(source, error="There is no such file.")
     # A damaged header makes Pillow raise almost anything: struct.error, KeyError, MemoryError…

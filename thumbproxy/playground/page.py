@@ -23,8 +23,8 @@ _FEW = 12  # so many pictures are shown larger
 _SHOWN_RATIO = (0.4, 3.0)  # a panorama or a tower of a picture is cropped to this in the grid
 
 _NO_PICTURES = (
-    '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF or WebP files into the '
-    "folder, or into folders within it, and reload this page. The terminal in which "
+    '<section><h2>No pictures yet</h2><p class="lead">Put JPEG, PNG, GIF, WebP or AVIF files into '
+    "the folder, or into folders within it, and reload this page. The terminal in which "
     "<code>thumbproxy demo</code> runs says which folder it is; without <code>--photos</code> it "
     "shows sample pictures.</p></section>"
 )

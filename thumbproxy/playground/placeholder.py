@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from thumbproxy.errors import ThumbproxyError
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.playground.folder import Picture
 from thumbproxy.thumbnails import Thumbnails

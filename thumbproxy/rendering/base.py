@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
+from thumbproxy.formats import Format
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 
 Isolation = Literal["processes", "threads"]

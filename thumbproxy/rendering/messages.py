@@ -21,8 +21,9 @@ from thumbproxy.errors import (
     ThumbproxyError,
     UnsupportedImage,
 )
+from thumbproxy.formats import Format
 from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, Format
+from thumbproxy.media import Encoded
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Task
 
@@ -39,14 +40,6 @@ _ERRORS: dict[str, type[ThumbproxyError]] = {
     for kind in (UnsupportedImage, BrokenImage, DecoderFailed, SourceTooLarge, BadOptions,
                  EngineFailed)
 }  # fmt: skip
-_BEGINNINGS = {
-    Format.JPEG: ((0, b"\xff\xd8\xff"),),
-    Format.PNG: ((0, b"\x89PNG\r\n\x1a\n"),),
-    Format.GIF: ((0, b"GIF8"),),
-    Format.WEBP: ((0, b"RIFF"), (8, b"WEBP")),
-    Format.AVIF: ((4, b"ftypavi"),),
-    Format.JSON: ((0, b"{"),),
-}
 
 
 class Readable(Protocol):
@@ -168,9 +161,8 @@ def read_reply(header: bytes, task: Task, limits: Limits) -> Reply:
 
 def check_picture(body: bytes, format: Format) -> None:
     """Raises Garbled for bytes that do not begin as the format does, or are not JSON."""
-    for offset, beginning in _BEGINNINGS[format]:
-        if body[offset : offset + len(beginning)] != beginning:
-            raise Garbled(f"what was sent is no {format.extension}")
+    if not format.begins(body):
+        raise Garbled(f"what was sent is no {format.extension}")
     if format is Format.JSON:
         _object(body)
 

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import import_module
 from typing import Any
 
-from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow
+from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow, UnsupportedImage
 from thumbproxy.forking import PerProcess
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
 from thumbproxy.media import Encoded
@@ -44,6 +45,7 @@ class Threads:
         def work_off() -> list[Encoded]:
             place = f"/proc/self/task/{threading.get_native_id()}"
             begun.append(Allowance(task.seconds, place))
+            _refuse_sandboxed(self._engine.inspect(task.source).format)
             return work(self._engine, task)
 
         try:
@@ -68,6 +70,13 @@ class Threads:
 
     def close(self) -> None:
         self._threads.renew()
+
+
+def _refuse_sandboxed(format: Format) -> None:
+    if format.sandboxed:
+        raise UnsupportedImage(
+            f'{format.name} is only read where `isolation` is "processes", and here it is not.'
+        )
 
 
 def _wait_for(work: Future[Any], begun: Sequence[Allowance], deadline: Deadline) -> None:

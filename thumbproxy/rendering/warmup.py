@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from thumbproxy.errors import ThumbproxyError
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.media import Format
 from thumbproxy.options import Options
 
 _MODULES = (

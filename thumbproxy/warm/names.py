@@ -8,9 +8,9 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
+from thumbproxy.formats import SOURCE_EXTENSIONS
 from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS
 
-_EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp"})
 _LONGEST_LINE = 8192
 
 
@@ -90,7 +90,7 @@ class Names:
 
 def looks_like_picture(name: str) -> bool:
     """By its extension: for what lists everything there is."""
-    return name.rpartition(".")[2].lower() in _EXTENSIONS
+    return name.rpartition(".")[2].lower() in SOURCE_EXTENSIONS
 
 
 def from_lines(lines: Iterable[bytes], names: Names, label: str) -> Iterator[Found]:

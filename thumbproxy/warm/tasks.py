@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.urls import AUTO, UrlCodec
 from thumbproxy.warm.journal import digest

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from thumbproxy.errors import BadOptions
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.suggest import unknown
 from thumbproxy.urls import AUTO

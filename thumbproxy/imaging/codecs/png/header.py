@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from thumbproxy.imaging.exif import upright
-from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.headers.facts import (
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
+from thumbproxy.imaging.codecs.header import (
     MOST_BLOCKS,
     MOST_PROFILE,
     MOST_XMP,
@@ -17,8 +17,8 @@ from thumbproxy.imaging.headers.facts import (
     inflated,
     too_many_parts,
 )
+from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.profiles import coded_profile, gamma_profile
-from thumbproxy.media import Format
 
 _XMP = b"XML:com.adobe.xmp\0"
 # What is read here, if it comes before the pixels and its checksum is right.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import struct
 
-from thumbproxy.imaging.exif import upright
-from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.headers.facts import (
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
+from thumbproxy.imaging.codecs.header import (
     MOST_BLOCKS,
     MOST_FRAMES,
     MOST_PROFILE,
     Header,
     too_many_parts,
 )
-from thumbproxy.media import Format
+from thumbproxy.imaging.exif import upright
 
 
 def read_webp(source: bytes) -> Header:

@@ -1,4 +1,4 @@
-"""What the headers of JPEG, PNG, GIF and WebP files say, read without a decoder.
+"""What the headers of pictures say, read without a decoder.
 
 Decoders allocate by what a header says: an animated WebP of 186 bytes makes one reserve 2 GB. So
 the header is read here first, and a picture over the limits never reaches a decoder. The format
@@ -8,14 +8,10 @@ is decided by the first bytes alone, never by a name or a content type.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
-from thumbproxy.errors import BrokenImage, UnsupportedImage
-from thumbproxy.imaging.headers.facts import MOST_FRAMES, MOST_SCANS, Header
-from thumbproxy.imaging.headers.gif import read_gif
-from thumbproxy.imaging.headers.jpeg import read_jpeg
-from thumbproxy.imaging.headers.png import read_png
-from thumbproxy.imaging.headers.webp import read_webp
+from thumbproxy.errors import BrokenImage
+from thumbproxy.imaging.codecs.header import MOST_FRAMES, MOST_SCANS, Header
+from thumbproxy.imaging.codecs.registry import codec_for
 from thumbproxy.limits import Limits
 
 __all__ = ["MOST_FRAMES", "MOST_SCANS", "Header", "read_header"]
@@ -28,25 +24,13 @@ def read_header(source: bytes, limits: Limits) -> Header:
     that nobody shows; BrokenImage when the header cannot be read or describes a picture over
     `limits`.
     """
-    read = _reader(source)
+    read = codec_for(source).read_header
     try:
         header = read(source)
     except (struct.error, IndexError) as error:
         raise BrokenImage(log=f"header cut short: {error}") from error
     _check(header, limits)
     return header
-
-
-def _reader(source: bytes) -> Callable[[bytes], Header]:
-    if source.startswith(b"\xff\xd8\xff"):
-        return read_jpeg
-    if source.startswith(b"\x89PNG\r\n\x1a\n"):
-        return read_png
-    if source.startswith((b"GIF87a", b"GIF89a")):
-        return read_gif
-    if source.startswith(b"RIFF") and source[8:12] == b"WEBP":
-        return read_webp
-    raise UnsupportedImage
 
 
 def _check(header: Header, limits: Limits) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops
 
-from thumbproxy.imaging.animation.gif_palette import Palette, Palettes, shared_palette
+from thumbproxy.imaging.codecs.gif.palette import Palette, Palettes, shared_palette
 
 # What no eye sees beside the error of 255 colours, and what repeated dithering makes of one colour.
 _TOLERANCE = 3

@@ -10,7 +10,7 @@ from PIL import Image
 
 from thumbproxy.errors import BrokenImage
 from thumbproxy.imaging.alpha import has_alpha
-from thumbproxy.imaging.animation.parts import (
+from thumbproxy.imaging.codecs.animation import (
     HASTY,
     MOST_PLAYS,
     Animation,
@@ -19,9 +19,9 @@ from thumbproxy.imaging.animation.parts import (
     count,
     shown,
 )
-from thumbproxy.imaging.headers import Header
-from thumbproxy.imaging.headers.png import SIGNATURE, png_chunk, png_chunks, png_tables
-from thumbproxy.imaging.png import decode_png
+from thumbproxy.imaging.codecs.header import Header
+from thumbproxy.imaging.codecs.png.decode import pixels_of
+from thumbproxy.imaging.codecs.png.header import SIGNATURE, png_chunk, png_chunks, png_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Frame:
     pixels: list[memoryview]
 
 
-def read_png(source: bytes, header: Header, most: int) -> Animation:
+def png_frames(source: bytes, header: Header, most: int) -> Animation:
     """The animation alone: a first picture that is no part of it is not among the frames."""
     frames: list[_Frame] = []
     loop = number = 0
@@ -76,5 +76,5 @@ def _parts(source: bytes, header: Header, frames: list[_Frame]) -> list[Part]:
 def _pixels(head: list[bytes], pixels: list[memoryview], header: Header) -> Image.Image:
     """A frame, decoded as the still PNG that its chunks make."""
     chunks = (png_chunk(b"IDAT", b"".join(pixels)), png_chunk(b"IEND", b""))
-    image = decode_png(b"".join((*head, *chunks)), header)
+    image = pixels_of(b"".join((*head, *chunks)), header)
     return image.convert("RGBA" if has_alpha(image) else "RGB")

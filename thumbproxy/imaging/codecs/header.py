@@ -6,8 +6,9 @@ import zlib
 from dataclasses import dataclass
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers.canvas import Place
-from thumbproxy.media import Format, ImageInfo
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.canvas import Place
+from thumbproxy.media import ImageInfo
 
 # A frame can be as short as a dozen bytes, and every one of them costs time.
 MOST_FRAMES = 10_000

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.headers.facts import (
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
+from thumbproxy.imaging.codecs.header import (
     MOST_BLOCKS,
     MOST_COMMENT,
     MOST_FRAMES,
     Header,
     too_many_parts,
 )
-from thumbproxy.media import Format
 
 # What begins a block: an extension, an image, the end.
 _BLOCK = re.compile(rb"[\x21\x2c\x3b]")
@@ -51,6 +51,11 @@ class GifImage:
         left, right = (min(edge, size[0]) for edge in self.box[::2])
         top, bottom = (min(edge, size[1]) for edge in self.box[1::2])
         return Place((left, top, right, bottom), self.disposal, opaque=self.transparent is None)
+
+
+def is_gif(source: bytes) -> bool:
+    """By its first six bytes, of which there are two kinds."""
+    return source.startswith((b"GIF87a", b"GIF89a"))
 
 
 def read_gif(source: bytes) -> Header:

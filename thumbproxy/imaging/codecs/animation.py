@@ -8,14 +8,13 @@ browsers in what they clear to, in disposal that outlives its frame, and in half
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers.canvas import Disposal, Place, shows_through
+from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
 
 # All browsers show frames of up to 10 ms, in any format, for 100: Chromium's and WebKit's
 # FrameDurationAtIndex, Firefox's FrameTimeout. Files that say 0 are made with that in mind.
@@ -129,10 +128,3 @@ def _mode(parts: Sequence[Part], first: Image.Image, size: tuple[int, int]) -> s
     opaque = first.mode == "RGB" or first.getchannel("A").getextrema() == (255, 255)
     places = [part.place for part in parts]
     return "RGBA" if shows_through(places, size, first_opaque=opaque) else "RGB"
-
-
-def opened(file: bytes, name: str) -> Image.Image:
-    """The still picture in `file`, of the format that Pillow calls `name`."""
-    with Image.open(io.BytesIO(file), formats=(name,)) as image:
-        image.load()
-        return image

@@ -7,12 +7,19 @@ loaded, found through Pillow's own module; where it does not let itself be found
 from __future__ import annotations
 
 import ctypes
+import io
 
 import numpy as np
 from PIL import Image
 
 from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.scratch import Memory
+from thumbproxy.imaging.codecs.base import Decoded
+from thumbproxy.imaging.codecs.header import Header
+from thumbproxy.imaging.codecs.modes import resizable
+from thumbproxy.imaging.codecs.plugins import check_size
+from thumbproxy.imaging.codecs.still import decoded
+from thumbproxy.imaging.geometry import Plan
+from thumbproxy.imaging.scratch import Memory, borrow, give_back
 
 try:
     from PIL import _webp
@@ -39,13 +46,27 @@ else:
     _decode_into.restype = ctypes.c_void_p
 
 
-def decode_webp(
-    source: bytes, width: int, height: int, memory: Memory, *, alpha: bool
-) -> Image.Image:
-    """A still WebP of that size as RGBA, or as RGBX without `alpha`, in `memory`.
+def decode_webp(source: bytes, header: Header, plan: Plan) -> Decoded:
+    """A still WebP. Raises BrokenImage, and what Pillow raises."""
+    if not available:
+        with Image.open(io.BytesIO(source), formats=("WEBP",)) as file:
+            check_size(file, header)
+            file.load()
+            return decoded(resizable(file), header)
+    memory = borrow(header.width * (header.height + 1) * 4)
+    try:
+        image = _by_libwebp(source, header, memory)
+    except BrokenImage:
+        give_back(memory)
+        raise
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:
+        image = Image.frombuffer("RGBX", image.size, memory, "raw", "RGBX", 0, 1)
+    return Decoded(image, icc=header.icc, lease=memory)
 
-    memory: width * height * 4 bytes at least. Raises BrokenImage.
-    """
+
+def _by_libwebp(source: bytes, header: Header, memory: Memory) -> Image.Image:
+    """RGBA, or RGBX without alpha, in `memory`: width * height * 4 bytes at least."""
+    width, height = header.width, header.height
     across, down = ctypes.c_int(), ctypes.c_int()
     if not _get_info(source, len(source), ctypes.byref(across), ctypes.byref(down)):
         raise BrokenImage(log="libwebp reads no header")
@@ -56,5 +77,5 @@ def decode_webp(
     pixels = np.ndarray((size,), np.uint8, memory)
     if not _decode_into(source, len(source), pixels.ctypes.data, size, width * 4):
         raise BrokenImage(log="libwebp refuses it")
-    mode = "RGBA" if alpha else "RGBX"
+    mode = "RGBA" if header.has_alpha else "RGBX"
     return Image.frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
-from thumbproxy.imaging.headers import Header
+from thumbproxy.imaging.codecs.base import Decoded
+from thumbproxy.imaging.codecs.header import Header
+from thumbproxy.imaging.codecs.modes import in_channels, resizable
+from thumbproxy.imaging.codecs.plugins import check_size
+from thumbproxy.imaging.codecs.png.header import essential_png
+from thumbproxy.imaging.codecs.still import decoded
+from thumbproxy.imaging.geometry import Plan
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -20,10 +25,15 @@ _BAND = 256  # rows
 _AFTER_PIXELS = 4 + 4 + 12  # checksums of the stream and of its chunk, and the chunk of the end
 
 
-def decode_png(png: bytes, header: Header) -> Image.Image:
+def decode_png(source: bytes, header: Header, plan: Plan) -> Decoded:
+    """A still PNG. Raises BrokenImage, and what Pillow raises."""
+    return decoded(pixels_of(essential_png(source), header), header)
+
+
+def pixels_of(png: bytes, header: Header) -> Image.Image:
     """L, LA, RGB or RGBA, as the file has channels; without metadata.
 
-    png     nothing but tables, pixels and the end: see headers.png.essential_png
+    png     nothing but tables, pixels and the end: see header.essential_png
     header  of the file that it is from; its key becomes alpha
     """
     try:
@@ -36,42 +46,12 @@ def decode_png(png: bytes, header: Header) -> Image.Image:
 
 def _decoded(png: bytes, header: Header) -> Image.Image:
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        if image.width > header.width or image.height > header.height:
-            # Two readers disagree about the size, and only one of them was held to the limits.
-            raise BrokenImage(log=f"Pillow reads {image.size}, the header says otherwise")
+        check_size(image, header)
         image.load()
         picture = _keyed(image, png, header) if header.key else resizable(image)
     picture = in_channels(picture, header.channels)
     picture.info = {}
     return picture
-
-
-def in_channels(image: Image.Image, channels: int) -> Image.Image:
-    """A picture that was made RGB for want of a mode (grey of 16 bits with alpha) is grey again.
-
-    What a colour profile means depends on the channels that the file has.
-    """
-    if channels == 1 and image.mode in ("RGB", "RGBA"):
-        return image.convert("LA" if image.mode == "RGBA" else "L")
-    return image
-
-
-def resizable(image: Image.Image) -> Image.Image:
-    """The same picture in a mode that keeps its meaning when it is resized.
-
-    Palettes and bilevel pictures would be resized without any smoothing, colour keys would be
-    smoothed away, and 16 bits would be clipped to 8 instead of scaled.
-    """
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        opaque = image.mode in ("P", "L", "RGB") and "transparency" not in image.info
-        return image.convert("RGB" if opaque else "RGBA")
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("L", "LA", "RGB", "RGBX", "RGBA", "CMYK"):
-        return image.copy() if image.readonly else image
-    return image.convert("RGB")
 
 
 def _keyed(image: Image.Image, png: bytes, header: Header) -> Image.Image:

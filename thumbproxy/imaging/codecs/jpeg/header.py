@@ -7,15 +7,15 @@ import struct
 from collections.abc import Iterator
 
 from thumbproxy.errors import BrokenImage, UnsupportedImage
-from thumbproxy.imaging.exif import upright
-from thumbproxy.imaging.headers.facts import (
+from thumbproxy.formats import Format
+from thumbproxy.imaging.codecs.header import (
     MOST_PROFILE,
     MOST_SCANS,
     MOST_SEGMENTS,
     Header,
     too_many_parts,
 )
-from thumbproxy.media import Format
+from thumbproxy.imaging.exif import upright
 
 # What begins a segment. Fill bytes, stuffed bytes and the markers without a body (TEM, RSTn, SOI)
 # are passed over at the speed of the search, however many there are.

@@ -8,24 +8,24 @@ from itertools import islice
 
 from PIL import Image
 
-from thumbproxy.imaging.animation.parts import (
+from thumbproxy.imaging.codecs.animation import (
     MOST_PLAYS,
     Animation,
     Part,
     composed,
     count,
-    opened,
     shown,
 )
-from thumbproxy.imaging.headers import Header
-from thumbproxy.imaging.headers.canvas import Place
-from thumbproxy.imaging.headers.gif import GifImage, gif_blocks, gif_images, table_size
+from thumbproxy.imaging.codecs.canvas import Place
+from thumbproxy.imaging.codecs.gif.header import GifImage, gif_blocks, gif_images, table_size
+from thumbproxy.imaging.codecs.header import Header
+from thumbproxy.imaging.codecs.plugins import opened
 
 _LOOPS = (b"!\xff\x0bNETSCAPE2.0\x03\x01", b"!\xff\x0bANIMEXTS1.0\x03\x01")
 
 
-def read_gif(source: bytes, header: Header, most: int) -> Animation:
-    """See frames.decode_frames."""
+def gif_frames(source: bytes, header: Header, most: int) -> Animation:
+    """See base.Decoder."""
     shared = source[13 : 13 + table_size(source[10])]
     images = islice(gif_images(source), most)
     parts = [_part(source, *part, shared) for part in zip(images, header.places, strict=False)]

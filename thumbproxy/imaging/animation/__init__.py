@@ -1,1 +1,0 @@
-"""Animations: whole frames out of encoded ones, and encoded ones out of whole frames."""

@@ -1,0 +1,1 @@
+"""The formats of pictures, each in a package of its own."""
