@@ -1,7 +1,7 @@
 """gunicorn for thumbproxy, for those who start gunicorn themselves.
 
     THUMBPROXY_KEYS=… THUMBPROXY_ORIGIN=/srv/media \\
-        gunicorn -c conf/gunicorn.conf.py "thumbproxy.build:application()"
+        gunicorn -c conf/gunicorn.conf.py "thumbproxy:application()"
 
 `thumbproxy serve` needs none of this. Arguments to gunicorn override what is said here.
 """

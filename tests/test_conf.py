@@ -117,7 +117,7 @@ def test_nginx_hangs_up_before_gunicorn_does() -> None:
 def gunicorn(media: Path, cache: Path) -> Iterator[int]:
     """gunicorn as its configuration's first lines say, on a free port: the port."""
     command = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF)]
-    command += ["--bind", "127.0.0.1:0", "--workers", "1", "thumbproxy.build:application()"]
+    command += ["--bind", "127.0.0.1:0", "--workers", "1", "thumbproxy:application()"]
     environment = os.environ | {
         "THUMBPROXY_KEYS": KEY,
         "THUMBPROXY_ORIGIN": str(media),

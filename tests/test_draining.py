@@ -62,7 +62,7 @@ def gunicorn(photos: Path, **environ: str) -> Iterator[servers.Server]:
         "--bind",
         f"{servers.HOST}:{port}",
     ]
-    command += ["thumbproxy.build:application()"]
+    command += ["thumbproxy:application()"]
     told = {
         **{name: text for name, text in os.environ.items() if "THUMBPROXY" not in name},
         "THUMBPROXY_KEYS": servers.KEY,

@@ -141,7 +141,7 @@ class Load:
 def gunicorn(photos: Path, cache: Path) -> Iterator[servers.Server]:
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
-               "--bind", f"{servers.HOST}:{port}", "thumbproxy.build:application()"]  # fmt: skip
+               "--bind", f"{servers.HOST}:{port}", "thumbproxy:application()"]  # fmt: skip
     environ = {
         **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},
         "THUMBPROXY_KEYS": servers.KEY,

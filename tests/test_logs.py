@@ -143,7 +143,7 @@ def test_no_client_forges_a_line(log: str) -> None:
 def test_gunicorn_with_our_configuration_logs_in_json_also_after_a_reload(place: Path) -> None:
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "--bind",
-               f"{servers.HOST}:{port}", "thumbproxy.build:application()"]  # fmt: skip
+               f"{servers.HOST}:{port}", "thumbproxy:application()"]  # fmt: skip
     environ = {
         **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},
         "THUMBPROXY_KEYS": servers.KEY,

@@ -468,7 +468,7 @@ def test_gunicorn_counts_with_our_configuration(tmp_path: Path) -> None:
         f"{servers.HOST}:{port}",
         "--workers",
         "2",
-        "thumbproxy.build:application()",
+        "thumbproxy:application()",
     ]
     environ = {name: value for name, value in os.environ.items() if name != SHARED} | {
         "THUMBPROXY_KEYS": servers.KEY,

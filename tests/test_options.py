@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from thumbproxy.errors import BadOptions
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
-from thumbproxy.options import OPTIONS, Options
+from thumbproxy.options import OPTIONS, OptionKeywords, Options
 
 fractions = st.integers(0, 1_000_000).map(lambda millionths: millionths / 1_000_000)
 pixels = st.integers(0, 65_535)
@@ -173,3 +175,8 @@ def test_the_time_of_expiry_does_not_change_the_picture() -> None:
 def test_every_option_has_a_key_a_field_and_a_meaning() -> None:
     assert [option.field for option in OPTIONS.values()] == list(Options.__slots__)
     assert all(option.meaning and option.kind.allowed for option in OPTIONS.values())
+
+
+def test_the_keywords_that_type_checkers_know_are_those_that_there_are() -> None:
+    names = {field.name for field in fields(Options)}
+    assert OptionKeywords.__annotations__.keys() == names | {"format"}

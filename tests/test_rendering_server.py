@@ -77,7 +77,7 @@ def preloaded(folder: Path, cache: Path) -> Iterator[Server]:
     command = [
         sys.executable, "-m", "gunicorn", "--preload", "--worker-class", "gthread",
         "--threads", "8", "--workers", "2", "--bind", f"{HOST}:{port}", "--no-control-socket",
-        "thumbproxy.build:application()",
+        "thumbproxy:application()",
     ]  # fmt: skip
     with running(command, port, env=environ) as server:
         yield server

@@ -98,7 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
                "--bind", f"{servers.HOST}:{port}", "--threads", "4",
-               "-k", "impatient.Impatient", "thumbproxy.build:application()"]  # fmt: skip
+               "-k", "impatient.Impatient", "thumbproxy:application()"]  # fmt: skip
     with FaultyOrigin(replies(b"here")) as upstream, (place / "log").open("wb") as log:
         environ = {
             **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},

@@ -48,7 +48,7 @@ def serving(place: Path, **options: Any) -> Iterator[servers.Server]:
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
                "--bind", f"{servers.HOST}:{port}", "--threads", str(THREADS),
-               "-k", "impatient.Impatient", "thumbproxy.build:application()"]  # fmt: skip
+               "-k", "impatient.Impatient", "thumbproxy:application()"]  # fmt: skip
     with servers.wsgi(Gallery(), validate=False) as upstream, (place / "log").open("wb") as log:
         environ = {
             **{name: value for name, value in os.environ.items() if "THUMBPROXY" not in name},

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from thumbproxy.errors import BadOptions
 from thumbproxy.kinds import (
@@ -72,6 +72,39 @@ OPTIONS = {
     )
 }
 _BY_FIELD = {option.field: option for option in OPTIONS.values()}
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The keywords that URLs are built with: the fields of `Options`, each also as a URL spells it,
+    and `format`. None is the same as leaving it out."""
+
+    crop: tuple[float, ...] | str | None
+    trim: int | str | None
+    width: int | str | None
+    height: int | str | None
+    fit: str
+    enlarge: bool | str
+    gravity: str | tuple[float, float]
+    dpr: float | str
+    rotate: int | str
+    flip: str | None
+    background: str | None
+    blur: float | str | None
+    sharpen: float | str
+    brightness: int | str
+    contrast: int | str
+    saturation: int | str
+    grayscale: bool | str
+    radius: int | str | None
+    watermark: str | None
+    quality: int | str | None
+    max_bytes: int | str | None
+    lossless: bool | str
+    page: int | str | None
+    still: bool | str
+    version: str | None
+    expires: int | str | None
+    format: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

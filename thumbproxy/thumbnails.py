@@ -8,16 +8,16 @@ from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from inspect import signature
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from thumbproxy.errors import BadOptions, BadSource
 from thumbproxy.limits import Limits
-from thumbproxy.options import OPTIONS, Options, unknown_field
+from thumbproxy.options import OPTIONS, OptionKeywords, Options, unknown_field
 from thumbproxy.signing import Signer, keys_of
 from thumbproxy.suggest import unknown
 from thumbproxy.urls import AUTO, UrlCodec
 
-Preset = Mapping[str, Any] | str
+Preset = OptionKeywords | Mapping[str, Any] | str
 
 
 class Named(Protocol):
@@ -105,7 +105,9 @@ class Thumbnails:
             self.url("any", name)
 
     @_Function
-    def url(self, /, source: Source, preset: str | None = None, **options: Any) -> str:
+    def url(
+        self, /, source: Source, preset: str | None = None, **options: Unpack[OptionKeywords]
+    ) -> str:
         """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
 
         options: the fields of `Options`, and `format`: jpg png webp avif gif json, or auto, which
@@ -117,7 +119,13 @@ class Thumbnails:
 
     @_Function
     def srcset(
-        self, /, source: Source, preset: str | None = None, *, widths: Widths, **options: Any
+        self,
+        /,
+        source: Source,
+        preset: str | None = None,
+        *,
+        widths: Widths,
+        **options: Unpack[OptionKeywords],
     ) -> str:
         """The value of a `srcset` attribute with a candidate for each width, in px: a list, or
         text as "320,640".
@@ -139,7 +147,7 @@ class Thumbnails:
         alt: str | None = "",
         loading: str = "lazy",
         formats: Iterable[str] | str = ("avif", "webp"),
-        **options: Any,
+        **options: Unpack[OptionKeywords],
     ) -> Html:
         """A `<picture>` element with a `<source>` for each format, best first, and JPEG for the
         rest, as escaped HTML. `src` is the widest candidate."""

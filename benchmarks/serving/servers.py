@@ -23,7 +23,7 @@ from .photo import KEY, NAME, PINNED, WIDTH
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-OURS = "thumbproxy.build:application()"
+OURS = "thumbproxy:application()"
 BARE = "benchmarks.serving.applications:bare()"
 
 
