@@ -234,6 +234,9 @@ def test_a_thread_that_goes_on_after_the_deadline_keeps_its_slot() -> None:
     go = threading.Event()
 
     class Stuck(PillowEngine):
+        def inspect(self, source: bytes) -> ImageInfo:
+            return ImageInfo(Format.PNG, 1, 1)
+
         def render(self, *arguments: object, **more: object) -> Encoded:
             assert go.wait(10)
             return Encoded(b"late", Format.PNG, 1, 1)
