@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 bin := .venv/bin
 ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
 
-.PHONY: help demo setup lint types test bench serving pressure soak pictures build clean
+.PHONY: help demo setup lint types test core trixie bench serving pressure soak pictures build clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -32,6 +32,17 @@ test: lint types  ## set up, then all checks and all tests: make test ARGS="-k n
 	$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) || \
 		{ echo "What failed is run once more, without the neighbours:" >&2; \
 		$(bin)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
+
+# Rules, real memcached, real servers, render processes, wheels: what another Python could break.
+core := $(addprefix tests/test_,$(addsuffix .py,options urls signing settings negotiate freshness \
+	http_dates structured thumbnails caches memcached service forking rendering_processes \
+	rendering_sandbox imaging_engine draining lifecycle packaging import_cost))
+
+core: .venv/.test  ## the tests that tell whether a Python will do: make core PYTHON=python3.13
+	$(bin)/python -m pytest -n 2 --dist loadfile $(core) $(ARGS)
+
+trixie: .venv/.test  ## `make core` on a bare Debian 13, with its Python 3.13: needs root
+	$(bin)/python scripts/on-debian.py trixie make core
 
 bench: .venv/.bench  ## our engine beside others: make bench PHOTOS=folder ARGS=--quick
 	@test -n "$(PHOTOS)" || { echo "Which photos? make bench PHOTOS=folder" >&2; exit 2; }

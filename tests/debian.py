@@ -1,4 +1,4 @@
-"""A bare Debian 12 to try things in, made by debootstrap from where this machine's apt looks.
+"""A bare Debian to try things in, made by debootstrap from where this machine's apt looks.
 
 It lives in memory, in namespaces of its own, which end with the process that made it, however that
 ends: neither files nor mounts nor processes are left. Needs root.
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# The release that this machine has.
 _RELEASE = "bookworm"
 _VARIANT = "minbase"
 # Seconds for which a system that was made is used again.
@@ -51,8 +52,9 @@ exec cat
 """
 
 
-def sources() -> list[tuple[str, str]]:
-    """Where this machine's apt finds Debian 12: archive and suite, the release itself first."""
+def sources(release: str = _RELEASE) -> list[tuple[str, str]]:
+    """Where this machine's apt finds Debian: archive and suite, the release itself first. Another
+    release lies beside its own."""
     form = "$(IDENTIFIER) $(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
     told = _told("apt-get", "indextargets", "--format", form)
     found = [
@@ -60,7 +62,8 @@ def sources() -> list[tuple[str, str]]:
     ]
     mirrors = [(uri, suite) for suite, uri in found if suite.startswith(_RELEASE)]
     assert mirrors, "this machine's apt knows no Debian 12"
-    return sorted(mirrors, key=lambda mirror: mirror[1] != _RELEASE)
+    mirrors.sort(key=lambda mirror: mirror[1] != _RELEASE)
+    return [(uri, suite.replace(_RELEASE, release)) for uri, suite in mirrors]
 
 
 def _told(*command: str) -> str:
@@ -106,11 +109,11 @@ fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP)
 
 
 @contextmanager
-def machine(folder: Path) -> Iterator[Machine]:
+def machine(folder: Path, release: str = _RELEASE) -> Iterator[Machine]:
     """folder: an empty one, over which it is mounted where nobody else sees it."""
-    (mirror, _), *_ = mirrors = sources()
+    (mirror, _), *_ = mirrors = sources(release)
     _CACHE.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(f"{_VARIANT} {mirror} {_BOOT}".encode()).hexdigest()[:12]
+    name = hashlib.sha256(f"{_VARIANT} {release} {mirror} {_BOOT}".encode()).hexdigest()[:12]
     tar = _CACHE / f"debian-{name}.tar"
     if tar.exists() and time.time() - tar.stat().st_mtime > _KEPT:
         tar.unlink()
@@ -119,7 +122,7 @@ def machine(folder: Path) -> Iterator[Machine]:
     # It is killed when the thread that starts it ends, and with it, all that was begun there.
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
                "--kill-child", "--propagation", "private", "bash", "-c", _BOOT, "boot",
-               folder, tar, pip, _VARIANT, _RELEASE, mirror]  # fmt: skip
+               folder, tar, pip, _VARIANT, release, mirror]  # fmt: skip
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as boot:
@@ -164,6 +167,16 @@ def _ways() -> Mapping[str, str]:
     """The variables by which programs here find their way out."""
     names = ("pip_", "http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "requests_ca_bundle")
     return {name: value for name, value in os.environ.items() if name.lower().startswith(names)}
+
+
+def clone(machine: Machine) -> None:
+    """Into ~/thumbproxy, and go there: what is committed here, and what is about to be."""
+    there = machine.inside / "root/thumbproxy"
+    there.mkdir()
+    listed = "git ls-files -z --cached --others --exclude-standard"
+    pack = f"{listed} | tar -c --null -T - | tar -x -C {shlex.quote(str(there))}"
+    subprocess.run(["bash", "-euc", pack], cwd=Path(__file__).parent.parent, check=True)
+    machine.run("cd ~/thumbproxy")
 
 
 def quoted(*variables: tuple[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import time
@@ -39,7 +38,7 @@ def test_every_line_of_the_readme_works_in_its_order(tmp_path: Path) -> None:
     todo = [line for line in lines() if line != NOT_TYPED]
     assert len(todo) == len(lines()) - 1
     with debian.machine(tmp_path) as machine:
-        clone(machine)
+        debian.clone(machine)
         (machine.inside / "srv/media/photos").mkdir(parents=True)
         (machine.inside / "srv/media/photos/cat.jpg").write_bytes(jpeg(800, 600))
         while todo:
@@ -55,16 +54,6 @@ def test_every_line_of_the_readme_works_in_its_order(tmp_path: Path) -> None:
                 machine.run(line)
         for install in PACKAGES:
             machine.run(install.text)
-
-
-def clone(machine: debian.Machine) -> None:
-    """What is committed here, and what is about to be."""
-    there = machine.inside / "root/thumbproxy"
-    there.mkdir()
-    listed = "git ls-files -z --cached --others --exclude-standard"
-    pack = f"{listed} | tar -c --null -T - | tar -x -C {shlex.quote(str(there))}"
-    subprocess.run(["bash", "-euc", pack], cwd=ROOT, check=True)
-    machine.run("cd ~/thumbproxy")
 
 
 def demo(machine: debian.Machine, line: str) -> None:

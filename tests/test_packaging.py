@@ -114,3 +114,17 @@ def test_make_lists_its_targets() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("demo", "setup", "lint", "types", "test", "bench", "build", "clean"):
         assert f"make {target} " in listed.stdout
+
+
+def test_the_pythons_that_are_claimed_are_those_that_are_run() -> None:
+    named = PROJECT["project"]["classifiers"]
+    prefix = "Programming Language :: Python :: "
+    claimed = [name.removeprefix(prefix) for name in named if prefix in name]
+    whole, core = claimed
+    assert PROJECT["project"]["requires-python"] == f">={whole}"
+    dockerfile, makefile, readme = (
+        (ROOT / name).read_text() for name in ("Dockerfile", "Makefile", "README.md")
+    )
+    assert f"its own Python {whole}: the surroundings that the tests run in" in dockerfile
+    assert f"on a bare Debian 13, with its Python {core}" in makefile
+    assert f"all tests are run with {whole}, on Debian 12, and their core with {core}" in readme
