@@ -194,8 +194,12 @@ def test_calls_in_the_text_can_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("snippet", claim("toml"), ids=str)
-def test_configuration_starts_a_server(snippet: Snippet, reader: Reader) -> None:
+def test_configuration_starts_a_server(
+    snippet: Snippet, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it stands, but for the key, and files and servers that are only there in the text."""
+    for variable in re.findall(r'env = "(\w+)"', snippet.text):
+        monkeypatch.setenv(variable, "a secret")
     logo = reader.home / "logo.png"
     logo.write_bytes(jpeg(20, 10))
     reader.places |= {"/etc/thumbproxy/logo.png": str(logo), "/srv/uploads": str(reader.media)}

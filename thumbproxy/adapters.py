@@ -24,6 +24,7 @@ from thumbproxy.cdn.cloudfront import CloudFront
 from thumbproxy.cdn.fastly import Fastly
 from thumbproxy.errors import SettingsError
 from thumbproxy.extras import Lacking
+from thumbproxy.fetch_headers import header_faults
 from thumbproxy.kinds import COMPASS
 from thumbproxy.limits import Limits
 from thumbproxy.metrics import Metrics, prometheus
@@ -37,7 +38,7 @@ from thumbproxy.origins.wsgi import WsgiOrigin
 from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.resources import available
-from thumbproxy.setting_kinds import OriginSetting, WatermarkSetting
+from thumbproxy.setting_kinds import FromEnvironment, OriginSetting, WatermarkSetting
 from thumbproxy.settings import Settings, UnusableSettings, has_scheme, setting_of
 from thumbproxy.shortage import shortage
 from thumbproxy.sizing import renders_alone
@@ -274,21 +275,37 @@ def _mounted(origin: OriginLike, settings: Settings) -> Origin:
 
 
 def _origin_of(setting: OriginSetting, settings: Settings) -> Origin:
-    if setting.hosts:
-        return RemoteOrigin(
-            setting.hosts, immutable=setting.immutable, allow_networks=settings.allow_networks
-        )
-    if not has_scheme(setting.location):
+    if setting.location and not has_scheme(setting.location):
         return Folder(Path(setting.location).expanduser(), immutable=setting.immutable)
+    common: dict[str, Any] = {
+        "immutable": setting.immutable,
+        "encoded": setting.encoded,
+        "headers": _headers_of(setting),
+        "allow_networks": settings.allow_networks,
+    }
     try:
-        return HttpOrigin(
-            setting.location,
-            immutable=setting.immutable,
-            allow_networks=settings.allow_networks,
-            allow_ports=settings.allow_ports,
-        )
+        if setting.hosts:
+            return RemoteOrigin(setting.hosts, **common)
+        return HttpOrigin(setting.location, allow_ports=settings.allow_ports, **common)
     except ValueError as error:
-        raise SettingsError([f"{error}. It is a folder or an http or https URL."]) from None
+        advice = "" if setting.hosts else " It is a folder or an http or https URL."
+        raise SettingsError([f"{error}.{advice}"]) from None
+
+
+def _headers_of(setting: OriginSetting) -> dict[str, str]:
+    """The headers of an origin, with what the environment has of them. Raises SettingsError."""
+    headers, faults = {}, []
+    for name, value in setting.headers.items():
+        found = os.environ.get(value.variable) if isinstance(value, FromEnvironment) else value
+        if found:
+            headers[name] = found
+        elif isinstance(value, FromEnvironment):
+            faults.append(f"the header {name!r} is to have what the variable {value.variable} has, "
+                          "which is not set or empty.")  # fmt: skip
+    faults += [f"{fault}." for fault in header_faults(headers)]
+    if faults:
+        raise SettingsError(faults)
+    return headers
 
 
 def _check_folder(folder: Folder) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from thumbproxy.errors import BadSource
+from thumbproxy.escapes import normalized_target
 
 PORTS = {"http": 80, "https": 443}
 _ENTRY = re.compile(
@@ -138,9 +139,10 @@ def remote_server(path: str) -> tuple[Server, str]:
         ) from None
 
 
-def source_at(url: str, mount: str) -> str:
+def source_at(url: str, mount: str, *, encoded: bool) -> str:
     """How a source stands for an absolute URL; whether it can be one is not known yet.
 
+    encoded  whether the origin has sources as they are requested
     Raises BadSource.
     """
     try:
@@ -154,12 +156,26 @@ def source_at(url: str, mount: str) -> str:
             raise ValueError("it has no host")
         port = _port(found["port"], parts.scheme)
         place = Server(parts.scheme, plain_host(found["host"]), port).url.replace("://", "/")
-        # A source is text, in which an escaped slash would be one that is not.
-        if re.search("%(?:2f|3f)", parts.path, re.IGNORECASE):
-            raise ValueError("its path has an escaped slash or question mark")
-        path = unquote(parts.path.removeprefix("/"), errors="strict")
+        path = _path(parts.path.removeprefix("/"), encoded=encoded)
     except ValueError as error:
         raise BadSource(f"The URL {url[:80]!r} cannot be a source: {error}.") from None
     query = f"?{parts.query}" if parts.query else ""
+    query = normalized_target(query) if encoded else query
     folder = f"{mount.removesuffix('/')}/" if mount else ""
     return f"{folder}{place}/{path}{query}"
+
+
+def _path(escaped: str, *, encoded: bool) -> str:
+    """The path of a URL as a source has it. Raises ValueError."""
+    if encoded:
+        return normalized_target(escaped)
+    # A source is text, in which an escaped slash would be one that is not.
+    try:
+        if not re.search("%(?:2f|3f)", escaped, re.IGNORECASE):
+            return unquote(escaped, errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise ValueError(
+        "its path has an escaped slash or question mark, or bytes that are not UTF-8; an origin "
+        "with `encoded` can have it"
+    )

@@ -178,13 +178,14 @@ def _check_format(options: Options, format: str) -> None:
         raise BadOptions("A JPEG cannot be lossless. Ask for webp or png, or for auto.")
 
 
-def remote_source(url: str, mount: str = "remote/") -> str:
+def remote_source(url: str, mount: str = "remote/", *, encoded: bool = False) -> str:
     """The source that a `remote` origin mounted at `mount` has for an absolute URL.
 
     "https://images.example.com/a%20b.jpg?c=1" -> "remote/https/images.example.com/a b.jpg?c=1"
+    encoded: as in the settings of the origin; then "remote/https/images.example.com/a%20b.jpg?c=1"
     Nothing is looked up. Raises BadSource for a URL that no source can stand for.
     """
-    source = source_at(url, mount)
+    source = source_at(url, mount, encoded=encoded)
     try:
         check_source(source)
     except BadSource as error:

@@ -46,9 +46,10 @@ def sign(
 def _as_source(url: str, settings: Settings) -> str:
     """Why a URL is not signed, and what might be meant by it."""
     why = f"{url[:80]!r} is a URL; a source is the path of a picture, like photos/cat.jpg."
-    mounts = [prefix for prefix, origin in settings.origins.items() if origin.hosts]
+    mounts = [(prefix, it.encoded) for prefix, it in settings.origins.items() if it.hosts]
+    mount, encoded = mounts[0] if mounts else ("remote/", False)
     try:
-        source = remote_source(url, mounts[0] if mounts else "remote/")
+        source = remote_source(url, mount, encoded=encoded)
     except BadSource:
         return why
     if mounts:

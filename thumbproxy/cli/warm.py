@@ -141,7 +141,9 @@ def warm(  # noqa: PLR0913 - one for each option of the command
     settings = serving_settings(config, arguments)
     bases = [*(preset_text(settings.presets, name) for name in presets), *options]
     wanted = variants(bases, widths, formats)
-    names = Names(strip=strip, prepend=prepend, locations=_locations(settings))
+    names = Names(
+        strip=strip, prepend=prepend, locations=_locations(settings), encoded=_encoded(settings)
+    )
     listed = [_listed(place, names) for place in lists]
     given = _From([names.entry(source, "") for source in sources], lambda: len(sources))
     everything = [given, *listed]
@@ -245,8 +247,15 @@ def _locations(settings: Settings) -> dict[str, str]:
     if settings.origin:
         origins.append((settings.origin, ""))
     return {
-        place if "://" in place else os.path.abspath(Path(place).expanduser()): (
-            f"{prefix.rstrip('/')}/" if prefix else ""
-        )
+        place if "://" in place else os.path.abspath(Path(place).expanduser()): _folder_of(prefix)
         for place, prefix in origins
     }
+
+
+def _encoded(settings: Settings) -> set[str]:
+    """The prefixes of origins whose sources stand as they are requested."""
+    return {_folder_of(prefix) for prefix, entry in settings.origins.items() if entry.encoded}
+
+
+def _folder_of(prefix: str) -> str:
+    return f"{prefix.rstrip('/')}/" if prefix else ""

@@ -28,6 +28,8 @@ _FAR = 4
 _PROTECTING = ("max_source_bytes", "max_source_pixels", "max_frames", "max_output_side",
                "max_redirects", "fetch_timeout", "request_timeout", "render_timeout",
                "render_pixels", "render_memory")  # fmt: skip
+# Headers of fetches that hold no secret.
+_OPEN = {"accept", "accept-language", "user-agent"}
 _DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(Settings)}
 # Bytes of address space: libraries and arenas take some 200 MiB before there is any picture.
 _LITTLE_MEMORY = 512 * 1024 * 1024
@@ -107,7 +109,9 @@ def _file(settings: Settings, config: str | None) -> Iterator[Finding]:
         mode, text = Path(config).stat().st_mode, Path(config).read_text(errors="replace")
     except OSError:
         return
-    secrets = (*settings.keys, settings.purge_token, settings.metrics_token)
+    headers = [pair for origin in settings.origins.values() for pair in origin.headers.items()]
+    written = [it for name, it in headers if isinstance(it, str) and name.lower() not in _OPEN]
+    secrets = (*settings.keys, settings.purge_token, settings.metrics_token, *written)
     if mode & stat.S_IWOTH:
         yield _of("critical", f"everyone may change {config}", f"chmod o-w {config}")
     elif mode & stat.S_IROTH and any(secret and secret in text for secret in secrets):

@@ -18,27 +18,26 @@ from werkzeug.datastructures import Headers
 
 from thumbproxy.connections import is_stale, told
 from thumbproxy.errors import OriginFailed, OriginTimeout
+from thumbproxy.fetch_headers import header_faults
 from thumbproxy.forking import PerProcess
 from thumbproxy.hosts import PORTS, Server, told_url
-from thumbproxy.origins.base import FetchRequest
-from thumbproxy.origins.exchange import Reply, request_headers
+from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.guard import Guard
 from thumbproxy.origins.guarded import GuardedHTTPPool, GuardedHTTPSPool
 
 _CHUNK = 256 * 1024
 _KEPT_CONNECTIONS = 32
-# RFC 9110 sections 5.1 and 5.5.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ -~\t\x80-\xff]*[!-~\x80-\xff])?)?")
 # Nothing that two parsers could read as two hosts; in brackets IPv6, perhaps with its zone.
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+(?:%[A-Za-z0-9._%-]+)?\]")
 
 
 class Client:
-    """Asks one URL at a time, through connections that it keeps.
+    """Asks HTTP servers, through connections that it keeps.
 
     guard    says who may be asked, and connects
-    headers  sent to those only whom the guard trusts
+    headers  sent besides those of every fetch, or in place of them, until a redirect leads to
+             another server
     ca_file  PEM file of the authorities that are trusted; default: those of certifi
     """
 
@@ -46,22 +45,39 @@ class Client:
         self, guard: Guard, *, headers: Mapping[str, str] | None = None, ca_file: str | None = None
     ) -> None:
         self._guard = guard
-        self._headers = _sendable(headers or {})
+        self._headers = dict(headers or {})
+        faults = list(header_faults(self._headers))
+        if faults:
+            raise ValueError(", ".join(faults))
         self._ca = ca_file or True
         self._adapter = PerProcess(lambda: _GuardedAdapter(guard))
 
+    def fetch(self, url: str, request: FetchRequest) -> Fetched:
+        """The source at `url`, redirects followed. Errors as in `Origin.fetch`."""
+        # "user agents SHOULD [...] remove header fields [...] that are specific to the target"
+        # (RFC 9110 section 15.4). Once away, for good: whoever sends us back must not choose what
+        # we ask for with a secret.
+        headers, first = self._headers, None
+
+        @contextmanager
+        def ask(url: str, request: FetchRequest) -> Iterator[Reply]:
+            nonlocal headers, first
+            target = _target(url)
+            server = server_of(target)
+            first = first or server
+            if not _is_same(server, first):
+                headers = {}
+            with self._ask(target, request, headers) as reply:
+                yield reply
+
+        return fetch_by(ask, url, request)
+
     @contextmanager
-    def ask(self, url: str, request: FetchRequest) -> Iterator[Reply]:
+    def _ask(self, target: Url, request: FetchRequest, more: Mapping[str, str]) -> Iterator[Reply]:
         """The reply, redirects not followed. Raises OriginFailed, OriginTimeout."""
-        try:
-            target = parsed(url)
-        except ValueError as error:
-            raise OriginFailed(log=f"{told_url(url)}: {error}") from error
         server = server_of(target)
         self._guard.admit(server)
-        headers = request_headers(request)
-        if self._guard.trusts(server):
-            headers |= self._headers
+        headers = {**request_headers(request), **more}
         # Written anew from its parts, so that what was judged is what is asked.
         url = f"{server.url}{target.request_uri}"
         try:
@@ -102,15 +118,18 @@ class Client:
         return self._adapter.value.send(prepared, stream=True, timeout=timeout, verify=self._ca)
 
 
-def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Raises ValueError, which does not show the value, for a header that no request can have."""
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(
-                f"the header {name!r} cannot be sent: its name or its value has characters that "
-                "no header may have, such as a line break at its end"
-            )
-    return dict(headers)
+def _target(url: str) -> Url:
+    """What is asked. Raises OriginFailed for what cannot be."""
+    try:
+        return parsed(url)
+    except ValueError as error:
+        raise OriginFailed(log=f"{told_url(url)}: {error}") from error
+
+
+def _is_same(server: Server, first: Server) -> bool:
+    """Whether it is the server that was asked first, perhaps by TLS now."""
+    moved = (first.scheme, first.port, server.scheme, server.port) == ("http", 80, "https", 443)
+    return server == first or (moved and server.host == first.host)
 
 
 class _GuardedAdapter(HTTPAdapter):

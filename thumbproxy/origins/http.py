@@ -8,20 +8,20 @@ from thumbproxy.hosts import PORTS, Server, told_url
 from thumbproxy.origins.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.client import Client, parsed, server_of
-from thumbproxy.origins.exchange import fetch_by
 from thumbproxy.origins.guard import Guard
-from thumbproxy.origins.targets import request_target
+from thumbproxy.origins.targets import check_encoded, request_target
 
 
 class HttpOrigin:
     """The sources below `base_url`, for example "https://images.example.com/originals/".
 
-    headers         sent to that server only, not where it redirects to
+    headers         sent until a redirect leads to another server
+    encoded         its sources stand as they are requested, percent-encoded: "o/images%2Fcat.jpg"
     allow_networks  non-global networks ("10.1.0.0/16") that redirects may lead to; the host of
                     `base_url` itself may have any address
     allow_ports     ports that redirects may lead to, besides that of `base_url`
     ca_file         PEM file of the authorities that are trusted; default: those of certifi
-    Raises ValueError for a URL or a network that cannot be used.
+    Raises ValueError for a URL, a network or a header that cannot be used.
     """
 
     local = False
@@ -33,6 +33,7 @@ class HttpOrigin:
         *,
         immutable: bool = False,
         headers: Mapping[str, str] | None = None,
+        encoded: bool = False,
         allow_networks: tuple[str, ...] = (),
         allow_ports: tuple[int, ...] = tuple(PORTS.values()),
         ca_file: str | None = None,
@@ -46,6 +47,7 @@ class HttpOrigin:
                 f"{told_url(base_url)!r} cannot be the URL of an origin: {fault}"
             ) from None
         self.immutable = immutable
+        self._encoded = encoded
         self._base = base_url.rstrip("/") + "/"
         server = server_of(base)
         # A server that moves to TLS is still the same server.
@@ -58,10 +60,14 @@ class HttpOrigin:
         return f"HttpOrigin({self._base!r})"
 
     def check(self, path: str) -> None:
-        """Whatever is asked for may be there."""
+        """Whatever is asked for may be there, if it can be asked for."""
+        if self._encoded:
+            check_encoded(path)
 
     def fetch(self, request: FetchRequest) -> Fetched:
-        return fetch_by(self._client.ask, self._base + request_target(request.path), request)
+        self.check(request.path)
+        target = request.path if self._encoded else request_target(request.path)
+        return self._client.fetch(self._base + target, request)
 
     def fingerprint(self, path: str) -> str | None:
         return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from thumbproxy.errors import BadSource
 from thumbproxy.hosts import AllowedHosts, remote_server
 from thumbproxy.origins.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.client import Client
-from thumbproxy.origins.exchange import fetch_by
 from thumbproxy.origins.guard import Guard
-from thumbproxy.origins.targets import request_target
+from thumbproxy.origins.targets import check_encoded, request_target
 
 
 class RemoteOrigin:
@@ -20,9 +19,11 @@ class RemoteOrigin:
 
     hosts           "images.example.com" (https), "*.cdn.example.net" (all below it), or with scheme
                     and port, "http://legacy.example.org:8080"; redirects lead to these only
+    headers         sent to each of them, until a redirect leads to another server
+    encoded         the paths stand as they are requested, percent-encoded: "o/images%2Fcat.jpg"
     allow_networks  non-global networks ("10.1.0.0/16") that they may be in
     ca_file         PEM file of the authorities that are trusted; default: those of certifi
-    Raises ValueError for a host or a network that cannot be used, and if there is no host.
+    Raises ValueError for a host, network or header that cannot be used, and if there is no host.
     """
 
     local = False
@@ -33,6 +34,8 @@ class RemoteOrigin:
         hosts: Iterable[str],
         *,
         immutable: bool = False,
+        headers: Mapping[str, str] | None = None,
+        encoded: bool = False,
         allow_networks: tuple[str, ...] = (),
         ca_file: str | None = None,
     ) -> None:
@@ -40,27 +43,32 @@ class RemoteOrigin:
         if not names:
             raise ValueError("a remote origin without hosts has no sources")
         self.immutable = immutable
+        self._encoded = encoded
         self._names = names
         self._hosts = AllowedHosts(names)
         guard = Guard((), AllowedNetworks(tuple(allow_networks)), hosts=self._hosts)
-        self._client = Client(guard, ca_file=ca_file)
+        self._client = Client(guard, headers=headers, ca_file=ca_file)
 
     def __repr__(self) -> str:
         return f"RemoteOrigin({list(self._names)!r})"
 
     def check(self, path: str) -> None:
-        """Raise BadSource for a source of no host, or of one that is not named."""
-        server, _ = remote_server(path)
+        """Raise BadSource for a source of no host, or of one that is not named, or that cannot be
+        asked for."""
+        server, below = remote_server(path)
         if server not in self._hosts:
             raise BadSource(
                 f"{server.url} is none of the servers that `hosts` of this origin, in the setting "
                 "`origins`, allows."
             )
+        if self._encoded:
+            check_encoded(below)
 
     def fetch(self, request: FetchRequest) -> Fetched:
         self.check(request.path)
         server, path = remote_server(request.path)
-        return fetch_by(self._client.ask, f"{server.url}/{request_target(path)}", request)
+        target = path if self._encoded else request_target(path)
+        return self._client.fetch(f"{server.url}/{target}", request)
 
     def fingerprint(self, path: str) -> str | None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thumbproxy.setting_kinds.cdns import CdnSetting, CdnTable
-from thumbproxy.setting_kinds.origins import OriginSetting, OriginTable
+from thumbproxy.setting_kinds.origins import FromEnvironment, OriginSetting, OriginTable
 from thumbproxy.setting_kinds.pictures import PresetTable, WatermarkSetting, WatermarkTable
 from thumbproxy.setting_kinds.refusals import REFUSALS, Explained, Refusal
 from thumbproxy.setting_kinds.values import EXAMPLE_KEYS, Key, ListOf, Network, Switch, WebOrigins
@@ -14,6 +14,7 @@ __all__ = [
     "CdnSetting",
     "CdnTable",
     "Explained",
+    "FromEnvironment",
     "Key",
     "ListOf",
     "Network",

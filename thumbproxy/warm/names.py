@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
+from thumbproxy.escapes import normalized_target
 from thumbproxy.formats import SOURCE_EXTENSIONS
 from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS
 
@@ -43,14 +44,21 @@ class Names:
     prepend    what is put before the name then
     locations  where the origins are, folder or URL, -> the prefix of their sources. Used when
                there is no `strip`.
+    encoded    those of the prefixes whose sources stand as they are requested
     """
 
     def __init__(
-        self, *, strip: str = "", prepend: str = "", locations: Mapping[str, str] | None = None
+        self,
+        *,
+        strip: str = "",
+        prepend: str = "",
+        locations: Mapping[str, str] | None = None,
+        encoded: Container[str] = (),
     ) -> None:
         self._strip = strip
         self._prepend = prepend
         places = [(_below(place), prefix) for place, prefix in (locations or {}).items()]
+        self._encoded = encoded
         self._places = sorted(places, key=lambda place: -len(place[0]))  # the nearest first
 
     def entry(self, text: str, where: str) -> Found:
@@ -81,11 +89,16 @@ class Names:
         places = [(self._strip, "")] if self._strip else self._places
         for place, prefix in places:
             if url.startswith(place):
-                path, mark, query = url[len(place) :].partition("?")
-                # The query stays as it is: so it stands in a source.
-                source = prefix + unquote(path).lstrip("/") + mark + query
+                source = prefix + self._source(url[len(place) :], prefix).lstrip("/")
                 return Entry(self._prepend + source, where=where)
         return Refused(where, f"elsewhere: {url} is below no origin", skipped=True)
+
+    def _source(self, target: str, prefix: str) -> str:
+        if self._prepend + prefix in self._encoded:
+            return normalized_target(target)
+        # The query stays as it is: so it stands in a source.
+        path, mark, query = target.partition("?")
+        return unquote(path) + mark + query
 
 
 def looks_like_picture(name: str) -> bool:
