@@ -257,8 +257,10 @@ def test_cloudfront_is_told_the_paths(
     told = [ET.fromstring(asked.body) for asked in (first, second)]
     name = "{http://cloudfront.amazonaws.com/doc/2020-05-31/}"
     for batch in told:
-        assert [item.text for item in batch.iter(f"{name}Path")] == [path]
-        assert [item.text for item in batch.iter(f"{name}Quantity")] == ["1"]
+        paths = [item.text for item in batch.iter(f"{name}Path")]
+        # And what differs from it in Unicode's normalization alone.
+        assert (paths[0], len(paths)) == (path, 4 if scope == ODD else 1)
+        assert [item.text for item in batch.iter(f"{name}Quantity")] == [str(len(paths))]
     references = {item.text for batch in told for item in batch.iter(f"{name}CallerReference")}
     assert len(references) == 2, "the second is not taken for the first"
 

@@ -197,6 +197,9 @@ UNSAFE: dict[str, tuple[dict[str, Any], str, Level]] = {
     "a short token": ({"metrics_token": "k7Xq0zRw8LkM2vBn"}, "metrics_token is short", "warning"),
     "little memory": ({"render_memory": 400 * MIB}, "want of memory", "warning"),
     "few pixels": ({"render_pixels": 10**6}, "made alone", "note"),
+    "one format for all": (
+        {"cdn": {"cloudflare": {"zone": "x", "token": TOKEN}}}, "to all", "note",
+    ),
     "large sources": ({"max_source_bytes": 500 * MIB}, "times the default", "warning"),
 }  # fmt: skip
 
@@ -235,6 +238,11 @@ def test_a_file_with_secrets_is_for_few(tmp_path: Path, mode: int, level: Level)
     config.write_text(f'keys = ["{KEY}"]\n')
     config.chmod(mode)
     assert levels(safety(settings(), str(config)), config.name) == [level]
+    config.write_text(f'[origins."a/"]\nheaders = {{ X-Key = "{TOKEN}" }}\n')
+    for headers, told in (({"X-Key": TOKEN}, [level]), ({"User-Agent": TOKEN}, []), ({}, [])):
+        kept = settings(origins={"a/": {"location": "http://a", "headers": headers}})
+        expected = told if level == "warning" else [level]
+        assert levels(safety(kept, str(config)), config.name) == expected
     config.chmod(0o640)
     assert levels(safety(settings(), str(config)), config.name) == []
 

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 
 # A name stands for the module, or for all modules of the folder, which may import each other.
 LAYERS = """
-    errors  forking  formats  lock_order  shortage  escapes  fetch_headers
+    errors  forking  formats  lock_order  shortage  escapes  fetch_headers  spelling
     media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest  uwsgi
     options  signing  cache_control  resources
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics

@@ -1,8 +1,9 @@
 """Tags by which a CDN purges: `Surrogate-Key` of Fastly, `Cache-Tag` of Cloudflare.
 
 A reply has a tag for its source, for each folder above it, and for everything, so that what a purge
-is about is always one tag. It is the path as it stands in a URL, percent-encoded: no CDN takes
-spaces, one separates by commas, and Fastly wants characters from 0x21 to 0x7E.
+is about is always one tag, however its name is spelled (spelling.py). It is the path as it stands
+in a URL, percent-encoded: no CDN takes spaces, one separates by commas, and Fastly wants characters
+from 0x21 to 0x7E.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from hashlib import sha256
 from urllib.parse import quote
 
 from thumbproxy.memo import memoized
+from thumbproxy.spelling import composed
 
 # How each header separates its tags.
 SEPARATORS = {"Surrogate-Key": " ", "Cache-Tag": ","}
@@ -27,6 +29,7 @@ def tag_of(scope: str) -> str:
 
     A folder below 16 others has the tag of the 16th: a purge then reaches more than it had to.
     """
+    scope = composed(scope)
     folders, name = scope.split("/")[:-1], scope.rpartition("/")[2]
     if not name and len(folders) > _DEEPEST:
         scope = "/".join(folders[:_DEEPEST]) + "/"

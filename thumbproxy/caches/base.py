@@ -7,13 +7,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
 from thumbproxy.cache_control import UNSAID, CacheFields
 from thumbproxy.concurrency import Lease
 from thumbproxy.errors import (
+    BadSource,
     BrokenImage,
     OriginBusy,
     OriginError,
@@ -31,6 +33,7 @@ from thumbproxy.errors import (
 from thumbproxy.formats import Format
 from thumbproxy.media import ClientTerms, ImageInfo, Rendition, Validators
 from thumbproxy.metrics import Tier
+from thumbproxy.spelling import composed, spellings
 from thumbproxy.urls import ImageRequest, check_name
 
 log = logging.getLogger("thumbproxy.caches")
@@ -234,6 +237,9 @@ def settle(standing: Record | None, record: Record) -> Record:
 class Scope:
     """What a purge is about: "photos/cat.jpg" a source, "photos/" a folder, "" everything.
 
+    Names that differ in Unicode's normalization alone are purged together (spelling.py): where they
+    are one file, they show the same picture.
+
     Raises BadSource for what is neither.
     """
 
@@ -251,9 +257,14 @@ class Scope:
         return "folder" if self.text.endswith("/") else "source"
 
     def covers(self, source: str) -> bool:
-        if self.kind == "source":
-            return source == self.text
-        return source.startswith(self.text)
+        own, name = composed(self.text), composed(source)
+        return name == own if self.kind == "source" else name.startswith(own)
+
+    def spellings(self) -> Iterator[Scope]:
+        """This scope, and those of the other names that are purged with it."""
+        for text in spellings(self.text):
+            with suppress(BadSource):  # too long, so it is nobody's name
+                yield Scope(text)
 
 
 class Removed(NamedTuple):

@@ -22,7 +22,7 @@ from thumbproxy.caches.dates import dated, latest
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.inventory import Inventory, take
 from thumbproxy.caches.janitor import Janitor
-from thumbproxy.caches.layout import PURGED, Layout
+from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import locked
 from thumbproxy.caches.reading import Reader
 from thumbproxy.caches.removal import Cleared, Removal
@@ -34,7 +34,7 @@ from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
 from thumbproxy.metrics import Metrics, Where
 from thumbproxy.shortage import reason
-from thumbproxy.urls import ImageRequest, folder_of
+from thumbproxy.urls import ImageRequest
 
 # Of a purge, which waits longer than a request.
 _LOCK_SECONDS = 2.0
@@ -160,8 +160,9 @@ class DiskCache(Reader):
         try:
             try:
                 with self._locked(None, _PURGE_SECONDS):
-                    standing = self._standing(scope.text) if scope.kind == "source" else None
-                    self._removal.clear(scope, standing, cleared)
+                    for one in scope.spellings():
+                        standing = self._standing(one.text) if one.kind == "source" else None
+                        self._removal.clear(one, standing, cleared)
                     self._mark_purged(scope)
             finally:  # on a full disk there is no room for the mark, until this is done
                 self._removal.finish(scope, cleared)
@@ -238,9 +239,8 @@ class DiskCache(Reader):
         return False
 
     def _mark_purged(self, scope: Scope) -> None:
-        folder = os.path.join(self.layout.private, folder_of(scope.text.rstrip("/"))).rstrip("/")
         body = b"%d" % latest(self.layout, int(time.time()), Deadline(_LOCK_SECONDS), more=1)
-        path = f"{folder}/{PURGED}"
+        path = self.layout.mark(scope.text)
         self._put_small(path, body, time.time_ns(), patience=Deadline(_LOCK_SECONDS))
 
     def _put_small(

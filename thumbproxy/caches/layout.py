@@ -4,7 +4,8 @@ public/<source>/<options>.<signature>.<format>   may be served by anyone, withou
 private/<source>/<the same>                      the other renditions
 private/<source>/.<options>.<format>             those of URLs that expire
 private/<source>/.source                         the source's record; mtime is fresh-until
-private/<folder>/.purged                         purged at its mtime: nothing older is kept
+private/<folder>/.purged                         purged at its mtime: nothing older is kept; in the
+                                                 composed form of its name, for all of them
 sources/<hh>/<version>                           the original bytes, by their hash
 tmp/                                             files that are being written, or removed
 locks/                                           files whose bytes are locked, and `usage`
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from thumbproxy.formats import OUTPUTS
+from thumbproxy.spelling import composed
 from thumbproxy.urls import (
     LONGEST_SOURCE,
     MOST_SEGMENTS,
@@ -105,9 +107,13 @@ class Layout:
         """Where a purge of the source, or of a folder that it is in, would be marked."""
         path = self.private
         yield f"{path}/{PURGED}"
-        for segment in folder_of(source).split("/"):
+        for segment in folder_of(composed(source)).split("/"):
             path = f"{path}/{segment}"
             yield f"{path}/{PURGED}"
+
+    def mark(self, name: str) -> str:
+        """Where the purge of a source or folder is marked; "" for everything."""
+        return os.path.join(self.private, folder_of(composed(name.rstrip("/"))), PURGED)
 
 
 def is_name(name: str) -> bool:

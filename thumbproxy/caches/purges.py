@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from thumbproxy.caches.base import Scope
 from thumbproxy.errors import BadSource
+from thumbproxy.spelling import composed
 
 # Seconds for which a purge is told, and for which what is shared may be used at most.
 RETENTION = 7 * 86_400
@@ -46,10 +47,11 @@ class PurgeLog:
         self._folders: dict[str, float] = {}
         for purge in self.purges.values():
             kind = self._sources if purge.scope.kind == "source" else self._folders
-            kind[purge.scope.text] = purge.at
+            kind[composed(purge.scope.text)] = purge.at
 
     def purged_at(self, source: str) -> float:
         """Unix seconds; what was fetched of the source before does not count. 0: never purged."""
+        source = composed(source)
         at = [self.dropped, self._sources.get(source, 0.0)]
         at += [when for folder, when in self._folders.items() if source.startswith(folder)]
         last = max(at)

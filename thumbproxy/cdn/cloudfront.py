@@ -49,6 +49,7 @@ class CloudFront:
         }
 
     def purge(self, scope: Scope) -> None:
+        paths = [self._path(one) for one in scope.spellings()]
         try:
             # Threads may share a client but not make one in the same session; purges are rare.
             client = self._session.Session().create_client("cloudfront", **self._options)
@@ -56,7 +57,7 @@ class CloudFront:
                 client.create_invalidation(
                     DistributionId=self._distribution,
                     InvalidationBatch={
-                        "Paths": {"Quantity": 1, "Items": [self._path(scope)]},
+                        "Paths": {"Quantity": len(paths), "Items": paths},
                         # What has been said before is not done again.
                         "CallerReference": f"thumbproxy-{secrets.token_hex(8)}",
                     },

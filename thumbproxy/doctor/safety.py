@@ -43,6 +43,7 @@ def safety(settings: Settings, config: str | None) -> Iterator[Finding]:
         *_tokens(settings),
         *_file(settings, config),
         *_network(settings),
+        *_cdns(settings),
         *_times(settings),
         *_limits(settings),
     ]
@@ -138,6 +139,14 @@ def _network(settings: Settings) -> Iterator[Finding]:
     if open_to_all:
         yield _of("note", f"it listens on {settings.bind}: whoever reaches it can hold connections",
                   "put nginx or a CDN in front, and let nobody else reach it")  # fmt: skip
+
+
+def _cdns(settings: Settings) -> Iterator[Finding]:
+    if "cloudflare" in settings.cdn:
+        yield _of("note", "Cloudflare, told to cache everything, sends what the first client of an "
+                  "`auto` URL takes to all",
+                  "give its Cache Rule the setting Vary for Accept, or use "
+                  "URLs that name their format, as picture() does: docs/cdn.md")  # fmt: skip
 
 
 def _times(settings: Settings) -> Iterator[Finding]:
