@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 
-from thumbproxy.caches import servers
+from thumbproxy.caches import protocol
 
 # For tests of one that does not answer, in their environment: as in production.
 MILLISECONDS, USUAL = "MEMCACHED_MILLISECONDS", "50"
 
 
 def wait_for_memcached() -> None:
-    servers._POLL_TIMEOUT_MS = int(os.environ.get(MILLISECONDS, "3000"))
+    protocol.SILENCE = int(os.environ.get(MILLISECONDS, "3000")) / 1000

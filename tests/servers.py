@@ -116,6 +116,31 @@ def memcached(port: int | None = None) -> Iterator[Server]:
 
 
 @contextmanager
+def memcached_at(path: Path, user: str = "root") -> Iterator[None]:
+    """One that listens on a Unix socket."""
+    program = shutil.which("memcached", path=f"{os.environ['PATH']}:/usr/bin")
+    assert program
+    command = [program, "-s", str(path), "-a", "0777", "-m", "64", "-u", user]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 20
+        while not _accepts(path):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait(15)
+        path.unlink(missing_ok=True)
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+@contextmanager
 def thumbproxy(
     *arguments: str, port: int | None = None, log: Path | None = None, **environ: str
 ) -> Iterator[Server]:

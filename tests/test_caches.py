@@ -16,13 +16,17 @@ import servers
 
 from thumbproxy.cache_control import CacheFields, Directives
 from thumbproxy.caches.base import Cache, Scope, SourceRecord, new_generation, read_record
+from thumbproxy.caches.client import strict_clients
 from thumbproxy.caches.disk import DiskCache
+from thumbproxy.caches.libmemcached import libmemcached_clients
 from thumbproxy.caches.memcached import MemcachedCache
 from thumbproxy.formats import Format
 from thumbproxy.media import ClientTerms, Rendition, Validators
 from thumbproxy.options import Options
 from thumbproxy.urls import ImageRequest
 
+# By which memcached is asked.
+CLIENTS = {"memcached": strict_clients, "memcached by pylibmc": libmemcached_clients}
 SOURCE = "médias/été à Nice.jpg"
 MakeCache = Callable[[], Cache]
 
@@ -59,7 +63,7 @@ def rendition(body: bytes = b"picture") -> Rendition:
     return Rendition(body, Format.WEBP, 1_700_000_000, "fwd=uri-miss")
 
 
-@pytest.fixture(params=["disk", "memcached"])
+@pytest.fixture(params=["disk", *CLIENTS])
 def make(request: pytest.FixtureRequest, tmp_path: Path, memcached: servers.Server) -> MakeCache:
     """Makes the cache as another process would: nothing shared but what is kept."""
     namespace = uuid.uuid4().hex
@@ -70,7 +74,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, memcached: servers.Serv
         return cache
 
     def shared() -> Cache:
-        return MemcachedCache([f"127.0.0.1:{memcached.port}"], secret="tests", namespace=namespace)
+        return MemcachedCache(
+            [f"127.0.0.1:{memcached.port}"],
+            secret="tests", namespace=namespace, clients=CLIENTS[request.param],
+        )  # fmt: skip
 
     return disk if request.param == "disk" else shared
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import servers
 from click.testing import CliRunner
+from impostors import Talk, impostor
 
 from thumbproxy.cli import main
 from thumbproxy.doctor.findings import Finding, Level
@@ -448,6 +449,26 @@ def test_a_memcached_that_is_gone_or_none_is_found() -> None:
         thread.start()
         found = list(look([f"{servers.HOST}:{listener.getsockname()[1]}"], connections=1))
         thread.join()
+    assert [it.level for it in found] == ["warning"]
+
+
+def test_pylibmc_and_a_server_that_anybody_could_be_is_found(
+    memcached: servers.Server, tmp_path: Path
+) -> None:
+    address, path = f"{servers.HOST}:{memcached.port}", tmp_path / "memcached.sock"
+    with servers.memcached_at(path):
+        found = list(look([address, f"unix:{path}"], connections=1, client="pylibmc"))
+    assert [it.text.split()[0] for it in found if it.level == "warning"] == [address]
+    assert levels(iter(found), "believed by pylibmc") == ["warning"]
+    assert levels(iter(found), f"unix:{path}: memcached 1.") == ["ok"]
+
+
+def test_what_sends_without_end_is_no_memcached() -> None:
+    def says(talk: Talk) -> None:
+        talk.say(*[b"STAT %d x\r\n" % number for number in range(100_000)])
+
+    with impostor(says) as liar:
+        found = list(look([liar.address], connections=1))
     assert [it.level for it in found] == ["warning"]
 
 

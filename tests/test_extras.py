@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -174,7 +175,8 @@ def tasks(site: Path, fleet: str, has: set[str]) -> Iterator[Task]:
     if "pillow" not in has:  # gunicorn, `doctor` only notes
         yield Task(["doctor", *where], serving)
     if "memcached" not in has:
-        yield Task(["purge", "--all", "--memcached", "127.0.0.1:9", *cache], ["memcached"])
+        yield Task(["purge", "--all", "--memcached", "127.0.0.1:9", *cache], ["memcached"],
+                   {"THUMBPROXY_MEMCACHED_CLIENT": "pylibmc"})  # fmt: skip
     if "cloudfront" not in has:
         yield Task(["purge", "a.jpg", *cache], ["cloudfront"],
                    {"THUMBPROXY_CDN": '[cloudfront]\ndistribution = "E1"'})  # fmt: skip
@@ -209,16 +211,28 @@ def test_all_commands_do_what_they_can(
 
 
 def serve(environment: Environment, site: Path) -> None:
-    """To the first picture."""
+    """To the first picture, which is then in memcached, too: that needs no extra."""
     port = servers.free_port()
-    command = [str(environment.folder / "bin" / "thumbproxy"), "serve", "--workers", "1",
-               "--origin", str(site / "media"), "--bind", f"127.0.0.1:{port}", "--cache-dir",
-               str(site / "served")]  # fmt: skip
-    with servers.running(
-        command, port, env=environment.environ, stderr=subprocess.DEVNULL
-    ) as server:
-        reply = server.ask(Thumbnails([KEY]).url("a.jpg", width=20, format="webp"))
-        assert (reply.status, reply["Content-Type"]) == (200, "image/webp"), reply.body
+    with servers.memcached() as shared:
+        command = [str(environment.folder / "bin" / "thumbproxy"), "serve", "--workers", "1",
+                   "--origin", str(site / "media"), "--bind", f"127.0.0.1:{port}", "--cache-dir",
+                   str(site / "served"), "--memcached", f"127.0.0.1:{shared.port}"]  # fmt: skip
+        with servers.running(
+            command, port, env=environment.environ, stderr=subprocess.DEVNULL
+        ) as server:
+            reply = server.ask(Thumbnails([KEY]).url("a.jpg", width=20, format="webp"))
+            assert (reply.status, reply["Content-Type"]) == (200, "image/webp"), reply.body
+        # The log of purges, a record, and the picture.
+        assert items(shared.port) == 3
+
+
+def items(port: int) -> int:
+    """How many values a memcached has."""
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(b"stats\r\nquit\r\n")
+        found = re.search(rb"STAT curr_items (\d+)", connection.makefile("rb").read())
+    assert found
+    return int(found[1])
 
 
 def test_what_is_told_to_install_is_what_is_lacking(clean: Environment, site: Path) -> None:

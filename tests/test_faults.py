@@ -20,12 +20,15 @@ import pylibmc
 import pytest
 import servers
 from control import control
+from impostors import Talk, impostor
 from origin import Gallery, is_close, jpeg, opened
 from patience import MILLISECONDS, USUAL
 from pictures import encoded
 from PIL import Image
+from processes import most_memory
 from test_admission_server import metric
 from test_herd import TOKEN, Herd, Slow, Work, serving, until, work, workers
+from test_memcached_clients import LIES
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.memcached import MemcachedCache
@@ -260,7 +263,9 @@ def test_a_lease_is_given_back_though_memcached_failed_meanwhile(tmp_path: Path)
     with servers.memcached() as server:
         assert server.process
         one, two = (
-            MemcachedCache([f"127.0.0.1:{server.port}"], secret="tests", host=host)
+            MemcachedCache(
+                [f"127.0.0.1:{server.port}"], secret="tests", host=host, lease_seconds=12
+            )
             for host in ("one", "two")
         )
         with one.hold("work", Deadline(5)):
@@ -272,54 +277,77 @@ def test_a_lease_is_given_back_though_memcached_failed_meanwhile(tmp_path: Path)
             assert hold is not Hold.NOT, "before its time of 12 s was over"
 
 
-@pytest.fixture(
-    params=[b"", b"ERROR\r\n", b"SERVER_ERROR out of memory storing object\r\n", b"\0\xff" * 99,
-            b"VALUE x 0 5\r\nhello\r\nEND\r\n", b"VALUE x 0 999999999\r\n", b"END\r\n",
-            b"STORED\r\n"],
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"ERROR\r\n", b"SERVER_ERROR out of memory storing object\r\n", b"\0\xff" * 99,
+     b"VALUE x 0 5\r\nhello\r\nEND\r\n", b"VALUE x 0 999999999\r\n", b"END\r\n",
+     b"STORED\r\n"],
     ids=["hangs up", "errors", "no memory", "noise", "another key", "endless", "empty", "lies"],
 )  # fmt: skip
-def impostor(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Something that listens and is no memcached: it says the same to whatever it hears."""
-    listener = socket.create_server((servers.HOST, 0))
-    connections: list[socket.socket] = []
-
-    def talk(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            while connection.recv(65536) and request.param:
-                connection.sendall(request.param)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connections.append(listener.accept()[0])
-                threads.append(threading.Thread(target=talk, args=connections[-1:], daemon=True))
-                threads[-1].start()
-
-    threads = [threading.Thread(target=accept, daemon=True)]
-    threads[0].start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.join(10)
-
-
 def test_what_is_no_memcached_is_none(
-    origin: servers.Server, impostor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    origin: servers.Server, tmp_path: Path, reply: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbproxy.caches.servers._POLL_TIMEOUT_MS", int(USUAL))
-    app = ThumbProxy(Gallery(), keys=[servers.KEY], origin=origin.url, cache_dir=str(tmp_path),
-                     memcached=[f"127.0.0.1:{impostor}"])  # fmt: skip
-    began = time.monotonic()
-    for width in (30, 31, 30, 31):
-        path = THUMBS.url("a.jpg", width=width, format="jpg")
-        reply = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
-        assert reply is not None
-        assert (reply.status, opened(reply.body).width) == (200, width)
-    assert time.monotonic() - began < 30, "without our timeout it is 5 s, dozens of times"
+    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
+    with impostor(lambda talk: talk.say(reply) if reply else talk.reset()) as liar:
+        app = ThumbProxy(Gallery(), keys=[servers.KEY], origin=origin.url,
+                         cache_dir=str(tmp_path), memcached=[liar.address])  # fmt: skip
+        began = time.monotonic()
+        for width in (30, 31, 30, 31):
+            path = THUMBS.url("a.jpg", width=width, format="jpg")
+            got = app.respond({"REQUEST_METHOD": "GET", "PATH_INFO": path})
+            assert got is not None
+            assert (got.status, opened(got.body).width) == (200, width)
+        assert time.monotonic() - began < 30, "without our timeout it is 5 s, dozens of times"
+
+
+def test_a_memcached_that_lies_harms_no_worker(
+    origin: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the server is when nothing is set but where memcached should be."""
+    monkeypatch.setenv(MILLISECONDS, USUAL)
+    new, deadline = widths(), 5
+    with (
+        impostor(LIES["nothing"]) as liar,
+        serving(origin, tmp_path / "cache", memcached=liar.address, workers=1,
+                request_timeout=deadline) as site,
+        control(site) as told,
+    ):  # fmt: skip
+        check(site, next(new))
+        working = workers(site)
+        before = most_memory(working[0])
+        for lie in ("each value four times", "512 MiB", "values without end",
+                    "a value, dripping"):  # fmt: skip
+            liar.says, heard = LIES[lie], len(liar.asked)
+            while len(liar.asked) == heard:  # it is asked once in a second
+                began = time.monotonic()
+                check(site, next(new))
+                assert time.monotonic() - began < told.allows(2 * (deadline + 0.5))
+                threading.Event().wait(0.05)
+        assert workers(site) == working
+        assert most_memory(working[0]) - before < 48 * 1024 * 1024
+
+
+def test_a_purge_reaches_the_disk_whatever_memcached_does(gallery: Gallery, tmp_path: Path) -> None:
+    """Two answers where pylibmc reads the log of purges to change it, which raises RuntimeError."""
+    asked: list[bytes] = []
+
+    def says(talk: Talk) -> None:
+        again = talk.command in asked
+        asked.append(talk.command)
+        twice = [talk.value(talk.names[0], b"x")] * (2 if again else 0)
+        talk.say(*[*twice, b"END\r\n"] if talk.command == b"gets" else [b"STORED\r\n"])
+
+    path, site = THUMBS.url("a.jpg", width=30, format="jpg"), {"keys": [servers.KEY]}
+    kept = ThumbProxy(gallery, cache_dir=str(tmp_path), **site).respond(
+        {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    )
+    assert kept is not None
+    with impostor(says) as liar:
+        result = ThumbProxy(gallery, cache_dir=str(tmp_path), memcached=[liar.address],
+                            memcached_client="pylibmc", **site).purge("a.jpg")  # fmt: skip
+    assert asked == [b"gets", b"add", b"gets"]
+    assert result.purged == ("disk",)
+    assert (result.files, list(result.failed)) == (2, ["memcached"])
 
 
 def test_keys_change_host_by_host_and_nothing_is_made_twice(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 LAYERS = """
     errors  forking  formats  lock_order  shortage  escapes  fetch_headers  spelling
     media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest  uwsgi
-    options  signing  cache_control  resources
+    options  signing  cache_control  resources  connecting
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
-    concurrency  access  presence
+    concurrency  access  presence  endpoints
     negotiate  responses  settings  thumbnails
     imaging  origins  caches  forwarding  cross_origin  sizing
     rendering

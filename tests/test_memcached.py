@@ -15,8 +15,9 @@ from itertools import pairwise
 import pylibmc
 import pytest
 import servers
+from impostors import Talk, impostor
 from patience import USUAL
-from test_caches import SOURCE, record, rendition, request
+from test_caches import CLIENTS, SOURCE, record, rendition, request
 
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.breaker import Breaker
@@ -26,11 +27,17 @@ from thumbproxy.limits import Deadline
 from thumbproxy.metrics import Metrics
 
 
+@pytest.fixture(params=CLIENTS)
+def asks(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def cache(memcached: servers.Server) -> MemcachedCache:
+def cache(memcached: servers.Server, asks: str) -> MemcachedCache:
     return MemcachedCache(
-        [f"127.0.0.1:{memcached.port}"], secret="tests", namespace=uuid.uuid4().hex
-    )
+        [f"127.0.0.1:{memcached.port}"],
+        secret="tests", namespace=uuid.uuid4().hex, clients=CLIENTS[asks],
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -199,7 +206,7 @@ def test_a_killed_server_is_a_miss_and_comes_back(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_frozen_server_costs_one_short_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thumbproxy.caches.servers._POLL_TIMEOUT_MS", int(USUAL))
+    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
     with servers.memcached() as server:
         assert server.process is not None
         cache = MemcachedCache([f"127.0.0.1:{server.port}"], secret="tests")
@@ -286,6 +293,59 @@ def test_a_host_takes_over_what_its_dead_process_held(memcached: servers.Server)
         assert hold is Hold.AT_ONCE
         with stranger.hold("key", Deadline(0)) as other:
             assert other is Hold.NOT
+
+
+def put_back(cache: MemcachedCache, raw: pylibmc.Client, key: str) -> None:
+    """What who can write to memcached does: a lease that was seen, again, and for ever."""
+    name = cache._first.seal.key("lease", key).hex()
+    with cache.hold(key, Deadline(0)):
+        seen = raw.get(name)
+    assert raw.get(name) is None, "it was given back"
+    raw.set(name, seen)
+
+
+def test_a_lease_that_is_put_back_is_not_believed_for_long(
+    memcached: servers.Server, raw: pylibmc.Client
+) -> None:
+    """Whatever it says, and memcached has it for ever."""
+    namespace = uuid.uuid4().hex
+    one, two = (
+        MemcachedCache(
+            [f"127.0.0.1:{memcached.port}"],
+            secret="tests", namespace=namespace, host=host, lease_seconds=1,
+        )
+        for host in ("one", "two")
+    )  # fmt: skip
+    put_back(one, raw, "work")
+    began = time.monotonic()
+    with two.hold("work", Deadline(10)):
+        assert time.monotonic() - began < 4
+
+
+def test_a_lease_of_long_ago_is_not_believed(
+    memcached: servers.Server, raw: pylibmc.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = hosts(memcached, "one", "two", "three")
+    put_back(one, raw, "work")
+    now = time.time()
+    monkeypatch.setattr("thumbproxy.caches.leases.time.time", lambda: now + 10)
+    with two.hold("work", Deadline(20)) as hold, three.hold("work", Deadline(0.02)) as other:
+        assert (hold, other) == (Hold.AT_ONCE, Hold.NOT), "and another takes its place"
+    monkeypatch.setattr("thumbproxy.caches.leases.time.time", lambda: now - 10)
+    put_back(three, raw, "other work")
+    monkeypatch.undo()
+    with two.hold("other work", Deadline(20)) as hold:
+        assert hold is Hold.AT_ONCE
+
+
+def test_a_memcached_that_gives_and_shows_no_leases_is_not_waited_for() -> None:
+    def says(talk: Talk) -> None:
+        talk.say(b"NOT_STORED\r\n" if talk.command == b"add" else b"END\r\n")
+
+    with impostor(says) as liar:
+        cache = MemcachedCache([liar.address], secret="tests")
+        with cache.hold("work", Deadline(20)) as hold:
+            assert hold is Hold.AT_ONCE
 
 
 def test_what_memcached_loses_of_purges_is_put_back(

@@ -15,6 +15,7 @@ from hostile_engine import HostileEngine
 from pictures import encoded, quadrants
 
 from thumbproxy import health
+from thumbproxy.connecting import resolve
 from thumbproxy.errors import EngineFailed
 from thumbproxy.formats import Format
 from thumbproxy.health import Finding, Probe
@@ -22,7 +23,6 @@ from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.limits import Deadline, Limits
 from thumbproxy.logs import Writer
 from thumbproxy.options import Options
-from thumbproxy.origins.guard import resolve
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from thumbproxy.caches.client import strict_clients
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.caches.host import Host, Journal, Tier
 from thumbproxy.caches.layout import Layout
+from thumbproxy.caches.memcached import MemcachedCache
 from thumbproxy.caches.nginx import NginxCache
 from thumbproxy.caches.space import Space
 from thumbproxy.cdn.base import Cdn
@@ -45,18 +47,21 @@ from thumbproxy.sizing import renders_alone
 from thumbproxy.suggest import hint
 from thumbproxy.wsgi import WSGIApp
 
-_of_pictures, _of_memcached = Lacking(), Lacking()
+_of_pictures, _of_pylibmc = Lacking(), Lacking()
 with _of_pictures:
     from thumbproxy.imaging.exif_fields import EXIF_NAMES
     from thumbproxy.imaging.pillow import PillowEngine
     from thumbproxy.imaging.watermark import Watermark, load_watermark
     from thumbproxy.rendering.processes import Processes
-with _of_memcached:
-    from thumbproxy.caches.memcached import MemcachedCache
+with _of_pylibmc:
+    from thumbproxy.caches.libmemcached import libmemcached_clients
 
 log = logging.getLogger(__name__)
 # ext4 makes one inode for each 16 KiB of a disk: a full cache uses twice its share of them at most.
 _BYTES_PER_FILE = 8192
+# Seconds for which one host does a piece of work alone: longer than nearly all take. It is also for
+# how long whoever can write to memcached can make others wait, by putting a lease back.
+_LONGEST_LEASE = 5
 # What a CDN finds the pictures by that it is told to forget.
 _TAGGED_FOR = {"fastly": "Surrogate-Key", "cloudflare": "Cache-Tag"}
 # By any of them it is known where pictures are.
@@ -343,15 +348,19 @@ def memcached_of(
 ) -> MemcachedCache | None:
     if not settings.memcached:
         return None
-    if _of_memcached.fault:
-        faults.append(f"memcached: {_of_memcached.fault}")
-        return None
+    clients = strict_clients
+    if settings.memcached_client == "pylibmc":
+        if _of_pylibmc.fault:
+            faults.append(f"memcached_client: {_of_pylibmc.fault}")
+            return None
+        clients = libmemcached_clients
     return MemcachedCache(
         settings.memcached,
         secret=settings.keys[0],
         others=settings.keys[1:],
         namespace=settings.memcached_namespace,
         host=disk.host if disk else "",
-        lease_seconds=math.ceil(settings.fetch_timeout) + 2,
+        lease_seconds=min(math.ceil(settings.fetch_timeout) + 2, _LONGEST_LEASE),
         metrics=metrics,
+        clients=clients,
     )

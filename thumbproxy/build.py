@@ -28,6 +28,7 @@ from thumbproxy.adapters import (
 from thumbproxy.admission import Gate, misses_of
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk import DiskCache
+from thumbproxy.caches.memcached import MemcachedCache
 from thumbproxy.cross_origin import CrossOrigin
 from thumbproxy.errors import SettingsError
 from thumbproxy.fetching import Fetcher
@@ -59,7 +60,6 @@ from thumbproxy.urls import UrlCodec
 from thumbproxy.wsgi import Middleware, WSGIApp
 
 if TYPE_CHECKING:
-    from thumbproxy.caches.memcached import MemcachedCache
     from thumbproxy.imaging.pillow import PillowEngine
 
 

@@ -13,8 +13,10 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from thumbproxy.endpoints import Endpoint
 from thumbproxy.forking import PerProcess
 from thumbproxy.forwarding import malformed
+from thumbproxy.limits import Deadline
 from thumbproxy.ops import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.rendering.base import Workshop
 from thumbproxy.responses import Environ, Response
@@ -239,8 +241,10 @@ def _folder(path: str) -> Finding:
 
 
 def memcached_probe(servers: Sequence[str]) -> Probe:
+    endpoints = [Endpoint(server) for server in servers]
+
     def look() -> Finding:
-        failing = [server for server in servers if not _says_its_version(server)]
+        failing = [server.text for server in endpoints if not _says_its_version(server)]
         if not failing:
             return Finding("ok")
         state: State = "degraded" if len(failing) < len(servers) else "down"
@@ -249,10 +253,9 @@ def memcached_probe(servers: Sequence[str]) -> Probe:
     return Probe("memcached", look)
 
 
-def _says_its_version(server: str) -> bool:
-    host, _, port = server.rpartition(":")
+def _says_its_version(server: Endpoint) -> bool:
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), _EXCHANGE) as connection:
+        with server.connect(Deadline(_EXCHANGE)) as connection:
             connection.settimeout(_EXCHANGE)
             connection.sendall(b"version\r\n")
             return connection.recv(64).startswith(b"VERSION")

@@ -84,7 +84,9 @@ _SUBSAMPLING = Choice(("420", "422", "444"))
 _SECONDS = Number(0, 10 * 365 * _DAY)
 # 0 would be no time at all, and is not how to say that there is no bound.
 _TIMEOUT = Number(0.1, 600, 3)
-_SERVERS = ListOf(Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}", "host:port"))
+_SERVERS = ListOf(
+    Pattern(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):[0-9]{1,5}|unix:/[^\s,]+", "host:port or unix:/path")
+)
 _HTTP_URL = Pattern(
     r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?", "http://host or https://host, no password"
 )
@@ -127,6 +129,11 @@ class Settings:
         Pattern(r"\S.*|", "a folder"), "", "nginx's `proxy_cache_path`, for a purge to reach it"
     )
     memcached: tuple[str, ...] = _setting(_SERVERS, (), "memcached servers")
+    memcached_client: str = _setting(
+        Choice(("builtin", "pylibmc")),
+        "builtin",
+        "what asks them; pylibmc: only where nobody else can be the server",
+    )
     memcached_namespace: str = _setting(Pattern(r"\S*", "text"), "", "keeps caches apart")
     auto_formats: tuple[str, ...] = _setting(
         ListOf(Choice(("avif", "webp"))), ("avif", "webp"), "what `auto` offers, best first"

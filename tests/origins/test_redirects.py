@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from faulty import FaultyOrigin, replies
 
+from thumbproxy import connecting
 from thumbproxy.errors import OriginFailed, SourceNotFound
 from thumbproxy.limits import Deadline, Limits
-from thumbproxy.origins import guard
 from thumbproxy.origins.http import HttpOrigin
 
 EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
@@ -224,16 +224,16 @@ def test_the_deadline_holds_against_a_resolver_that_does_not_answer(
 ) -> None:
     ended = threading.Event()
 
-    def silent(host: str, port: int, flags: int = 0) -> list[guard.Answer]:
+    def silent(host: str, port: int, flags: int = 0) -> list[connecting.Answer]:
         if not flags:
             ended.wait()
         raise socket.gaierror
 
-    monkeypatch.setattr(guard, "_look_up", silent)
+    monkeypatch.setattr(connecting, "_look_up", silent)
     deadline = Deadline(0.2)
     try:
         with pytest.raises(TimeoutError):
-            guard.resolve("slow.example", 80, deadline)
+            connecting.resolve("slow.example", 80, deadline)
         assert deadline.passed
     finally:
         ended.set()
@@ -258,8 +258,8 @@ def test_the_second_address_has_its_turn_when_the_first_is_silent(
     with FaultyOrigin({"/cat.jpg": replies(b"picture")}) as server:
         addresses = [silent, (server.host, server.port)]
 
-        def two(host: str, port: int, flags: int = 0) -> list[guard.Answer]:
+        def two(host: str, port: int, flags: int = 0) -> list[connecting.Answer]:
             return [(socket.AF_INET, address) for address in addresses]
 
-        monkeypatch.setattr(guard, "_look_up", two)
+        monkeypatch.setattr(connecting, "_look_up", two)
         assert HttpOrigin(server.url).fetch(ask("cat.jpg", seconds=1)).body == b"picture"

@@ -1,22 +1,29 @@
-"""Leases in memcached: of several hosts one does a piece of work at a time."""
+"""Leases in memcached: of several hosts one does a piece of work at a time.
+
+Whoever can write to memcached can put back a lease that is over, and keep it there. So a lease
+says, under its seal, when it was taken, and is believed for some seconds, however long it is there.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pylibmc
-
+from thumbproxy.caches.client import Client
+from thumbproxy.caches.purges import SKEW
 from thumbproxy.caches.seal import Seal
-from thumbproxy.caches.servers import Servers, found
+from thumbproxy.caches.servers import Servers
 from thumbproxy.concurrency import Among, Hold
 from thumbproxy.limits import Deadline
 
+_ATTEMPTS = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _PROCESS = secrets.token_hex(8)
+_TAKEN_AT = struct.Struct("!d")  # unix seconds
 
 
 class SealedLease:
@@ -38,10 +45,9 @@ class SealedLease:
     @contextmanager
     def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
         name = self._seal.key("lease", key)
-        value = self._seal.frame(name, self._holder())
         hold, pause, leased = Hold.AT_ONCE, _SHORTEST_PAUSE, None
         ask = self._servers.ask
-        while (leased := ask(lambda client: self._leased(name, value, client), None)) is False:
+        while (leased := ask(lambda client: self._leased(name, client), None)) is False:
             if patience.passed:
                 yield Hold.NOT
                 return
@@ -52,21 +58,39 @@ class SealedLease:
             yield hold
         finally:
             if leased:  # though memcached may just have failed: others wait for this
-                ask(lambda client: _returned(name, value, client), False, urgent=True)
+                ask(lambda client: self._returned(name, client), False, urgent=True)
 
+    @property
     def _holder(self) -> bytes:
         return (self._host or f"{_PROCESS}-{os.getpid()}").encode()
 
-    def _leased(self, name: bytes, value: bytes, client: pylibmc.Client) -> bool:
-        if client.add(name.hex(), value, time=self._seconds):
-            return True
-        there = found(client, name)
-        if there is not None and self._seal.unframe(name, there) is None:
-            # Nobody's who works with us, and it may stay for ever.
-            return bool(client.set(name.hex(), value, time=self._seconds))
-        # Of ours one holds it at a time, and that is who asks: the one before has died.
-        return bool(there == value)
+    def _leased(self, name: bytes, client: Client) -> bool:
+        """Whether the work is ours to do now; not while another's lease stands."""
+        value = self._seal.frame(name, _TAKEN_AT.pack(time.time()) + self._holder)
+        for _ in range(_ATTEMPTS):
+            if client.add(name, value, self._seconds):
+                return True
+            there, token = client.gets(name)
+            if there is None:
+                continue
+            holder = self._holder_of(name, there)
+            # Of ours one holds it at a time, and that is who asks: the one before has died.
+            if holder is not None and holder != self._holder:
+                return False
+            if client.cas(name, value, token, self._seconds):
+                return True
+        return True  # nobody has it, and nobody can have it: such a memcached keeps none
 
+    def _holder_of(self, name: bytes, value: bytes) -> bytes | None:
+        """Who has taken this lease; None if nobody has who works with us, or too long ago."""
+        payload = self._seal.unframe(name, value)
+        if payload is None or len(payload) < _TAKEN_AT.size:
+            return None
+        (taken_at,) = _TAKEN_AT.unpack_from(payload)
+        stands = -SKEW <= time.time() - taken_at <= self._seconds + SKEW
+        return payload[_TAKEN_AT.size :] if stands else None
 
-def _returned(name: bytes, value: bytes, client: pylibmc.Client) -> bool:
-    return client.get(name.hex()) == value and bool(client.delete(name.hex()))
+    def _returned(self, name: bytes, client: Client) -> bool:
+        there = client.get(name)
+        ours = there is not None and self._holder_of(name, there) == self._holder
+        return ours and client.delete(name)

@@ -11,8 +11,6 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import pylibmc
-
 from thumbproxy.caches.base import (
     FailureRecord,
     Record,
@@ -22,6 +20,7 @@ from thumbproxy.caches.base import (
     read_record,
     settle,
 )
+from thumbproxy.caches.client import Client, MakeClient, strict_clients
 from thumbproxy.caches.leases import SealedLease
 from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_purge
 from thumbproxy.caches.seal import Seal
@@ -38,6 +37,8 @@ from thumbproxy.urls import ImageRequest
 LARGEST_VALUE = 1_000_000
 _RENDITION = struct.Struct("!32s16sQ")
 _FAILURE_SECONDS = 60
+# The patience for telling others of a purge: who does so at the same time has to try again.
+_PURGE_TIMES = 8
 _HIT = "hit; detail=memcached"
 
 
@@ -64,10 +65,10 @@ class _Ring:
         payload = b"%s\n%s" % (epoch.encode(), record.to_json())
         return self.seal.frame(self.record_key(source), payload)
 
-    def record(self, source: str, found: Mapping[str, bytes]) -> Record | None:
+    def record(self, source: str, found: Mapping[bytes, bytes]) -> Record | None:
         """The record among what was found; after the log was read."""
         key = self.record_key(source)
-        payload = self.seal.unframe(key, found.get(key.hex())) or b""
+        payload = self.seal.unframe(key, found.get(key)) or b""
         epoch, _, text = payload.partition(b"\n")
         known = self.log.last is not None and epoch == self.log.last.epoch.encode()
         return read_record(text) if known else None
@@ -76,7 +77,7 @@ class _Ring:
 class MemcachedCache:
     """Renditions and records in memcached.
 
-    servers        "host:port", each
+    servers        "host:port" or "unix:/path", each
     secret         known to all hosts of a site and to nobody else; other sites share nothing
     others         secrets of which values are believed as well: of hosts that have not changed to
                    `secret` yet, or have changed to one that comes after it
@@ -84,6 +85,7 @@ class MemcachedCache:
     host           names those among whom a nearer lease lets one do a piece of work at a time;
                    "" if there is none, and each process stands for itself
     lease_seconds  after which a lease is free though its holder has not said so
+    clients        by which servers are asked
     """
 
     tier: Tier = "memcached"
@@ -97,10 +99,12 @@ class MemcachedCache:
         others: Sequence[str] = (),
         namespace: str = "",
         host: str = "",
-        lease_seconds: int = 12,
+        lease_seconds: int = 5,
         metrics: Metrics | None = None,
+        clients: Callable[[Sequence[str]], MakeClient] = strict_clients,
     ) -> None:
-        self._servers = Servers(servers, metrics)
+        name = f"memcached {', '.join(servers)}"
+        self._servers = Servers(name, clients(servers), metrics)
         self._rings = [_Ring(each, namespace) for each in (secret, *others)]
         self._first = self._rings[0]
         # In an order that all have, or two hosts could wait for each other.
@@ -108,13 +112,14 @@ class MemcachedCache:
             SealedLease(ring.seal, self._servers, host=host, seconds=lease_seconds)
             for ring in sorted(self._rings, key=lambda ring: ring.seal.order)
         ]
+        self._lease_seconds = lease_seconds
         self._merged: tuple[list[PurgeLog], PurgeLog] | None = None
 
     def record(self, source: str) -> Record | None:
         return self._servers.ask(lambda client: self._read_record(source, client), None)
 
     def set_record(self, source: str, record: Record) -> Record:
-        def exchange(client: pylibmc.Client) -> Record:
+        def exchange(client: Client) -> Record:
             standing = self._read_record(source, client)
             if self._purged(source, record):
                 return record
@@ -145,7 +150,7 @@ class MemcachedCache:
             return False
         payload = _RENDITION.pack(*_stamp(record), rendition.modified) + rendition.body
 
-        def store(client: pylibmc.Client) -> bool:
+        def store(client: Client) -> bool:
             standing = self._read_record(request.source, client)
             if standing is None and not self._purged(request.source, record):
                 # Lost by memcached. Only added: another host may have put a later one.
@@ -169,8 +174,9 @@ class MemcachedCache:
 
     @contextmanager
     def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
-        """A lease among hosts; a failing memcached grants all."""
-        with held(self._leases, key, patience) as turn:
+        """A lease among hosts; a failing memcached grants all. Nobody waits for longer than one
+        stands, whatever memcached says."""
+        with held(self._leases, key, patience.within(self._lease_seconds)) as turn:
             yield turn.hold
 
     # -- the log of purges -----------------------------------------------------------------
@@ -178,7 +184,7 @@ class MemcachedCache:
     def purges(self) -> PurgeLog | None:
         """The log of purges; None while memcached does not answer."""
 
-        def read(client: pylibmc.Client) -> PurgeLog:
+        def read(client: Client) -> PurgeLog:
             for ring in self._rings:
                 ring.log.read(client, self._heard)
             return self._log()
@@ -188,12 +194,12 @@ class MemcachedCache:
     def tell(self, purges: Sequence[Purge]) -> PurgeLog | None:
         """Put purges into the log; the log then. None while memcached does not answer."""
 
-        def exchange(client: pylibmc.Client) -> PurgeLog | None:
+        def exchange(client: Client) -> PurgeLog | None:
             told = [ring.log.tell(purges, client, self._heard) for ring in self._rings]
             return self._log() if all(told) else None
 
         # Not passed over for a failure of a moment ago: others would serve what is purged.
-        return self._servers.ask(exchange, None, urgent=True)
+        return self._servers.ask(exchange, None, urgent=True, times=_PURGE_TIMES)
 
     def _logs(self) -> list[PurgeLog]:
         return [ring.log.last for ring in self._rings if ring.log.last is not None]
@@ -220,12 +226,12 @@ class MemcachedCache:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _read_record(self, source: str, client: pylibmc.Client) -> Record | None:
+    def _read_record(self, source: str, client: Client) -> Record | None:
         """The latest record of all rings."""
         keys = [key for ring in self._rings for key in (ring.record_key(source), ring.log.key)]
-        found = client.get_multi([key.hex() for key in keys])
+        found = client.get_many(keys)
         for ring in self._rings:
-            ring.log.known(found.get(ring.log.key.hex()), client, self._heard)
+            ring.log.known(found.get(ring.log.key), client, self._heard)
         latest: Record | None = None
         for ring in self._rings:
             record = ring.record(source, found)
@@ -239,24 +245,24 @@ class MemcachedCache:
 
     def _put_record(self, source: str, record: Record, put: Callable[..., object]) -> None:
         key, framed = self._first.record_key(source), self._first.framed(source, record)
-        put(key.hex(), framed, time=_lifetime(record))
+        put(key, framed, _lifetime(record))
 
     def _find(
-        self, request: ImageRequest, stamp: tuple[bytes, bytes], client: pylibmc.Client
+        self, request: ImageRequest, stamp: tuple[bytes, bytes], client: Client
     ) -> bytes | None:
         for ring in self._rings:
             key = ring.rendition_key(request)
-            payload = ring.seal.unframe(key, client.get(key.hex())) or b""
+            payload = ring.seal.unframe(key, client.get(key)) or b""
             if len(payload) > _RENDITION.size and _RENDITION.unpack_from(payload)[:2] == stamp:
                 if ring is not self._first:
                     self._put(request, payload, client)
                 return payload
         return None
 
-    def _put(self, request: ImageRequest, payload: bytes, client: pylibmc.Client) -> bool:
+    def _put(self, request: ImageRequest, payload: bytes, client: Client) -> bool:
         key = self._first.rendition_key(request)
         framed = self._first.seal.frame(key, payload)
-        return bool(client.set(key.hex(), framed, time=RETENTION))
+        return client.set(key, framed, RETENTION)
 
 
 def _stamp(record: SourceRecord) -> tuple[bytes, bytes]:

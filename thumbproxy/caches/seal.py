@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from typing import Any
 
 _MAGIC = b"thumbproxy\x01\n"
 _FRAME = struct.Struct(f"!{len(_MAGIC)}s16s")
@@ -39,9 +38,9 @@ class Seal:
     def frame(self, key: bytes, payload: bytes) -> bytes:
         return _FRAME.pack(_MAGIC, self._mac(key, payload)) + payload
 
-    def unframe(self, key: bytes, value: Any) -> bytes | None:
+    def unframe(self, key: bytes, value: bytes | None) -> bytes | None:
         """The payload of a value that was framed for this key; None for anything else."""
-        if not isinstance(value, bytes) or len(value) < _FRAME.size:
+        if value is None or len(value) < _FRAME.size:
             return None
         magic, mac = _FRAME.unpack_from(value)
         payload = value[_FRAME.size :]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-import pylibmc
-
+from thumbproxy.caches.client import Client
 from thumbproxy.caches.purges import Purge, PurgeLog, new_log, read_log
 from thumbproxy.caches.seal import Seal
-from thumbproxy.caches.servers import found
 
 _ATTEMPTS = 20
 # The purges that this process knows of.
@@ -32,10 +29,10 @@ class SharedLog:
     def last(self) -> PurgeLog | None:
         return self._read[1] if self._read else None
 
-    def read(self, client: pylibmc.Client, heard: Heard) -> PurgeLog:
-        return self.known(found(client, self.key), client, heard)
+    def read(self, client: Client, heard: Heard) -> PurgeLog:
+        return self.known(client.get(self.key), client, heard)
 
-    def known(self, value: Any, client: pylibmc.Client, heard: Heard) -> PurgeLog:
+    def known(self, value: bytes | None, client: Client, heard: Heard) -> PurgeLog:
         """The log in `value`. Where there is none, what this process has heard of is put there;
         nobody knows what else was in it, so nothing that was shared before counts any more."""
         log = self._opened(value)
@@ -43,30 +40,30 @@ class SharedLog:
             log = new_log(heard())
             framed = self._seal.frame(self.key, log.to_json())
             if value is not None:
-                client.set(self.key.hex(), framed)
-            elif not client.add(self.key.hex(), framed):  # somebody else was faster
-                return self._opened(client.get(self.key.hex())) or log
+                client.set(self.key, framed)
+            elif not client.add(self.key, framed):  # somebody else was faster
+                return self._opened(client.get(self.key)) or log
             self._read = framed, log
         return log
 
-    def tell(self, purges: Sequence[Purge], client: pylibmc.Client, heard: Heard) -> bool:
+    def tell(self, purges: Sequence[Purge], client: Client, heard: Heard) -> bool:
         """Put purges into the log. Whether it was done."""
         for _ in range(_ATTEMPTS):
             self.read(client, heard)  # which makes one where there is none
-            value, token = client.gets(self.key.hex())
+            value, token = client.gets(self.key)
             log = self._opened(value)
             if log is not None:
                 framed = self._seal.frame(self.key, log.with_purges(purges).to_json())
-                if client.cas(self.key.hex(), framed, token):
+                if client.cas(self.key, framed, token):
                     self._opened(framed)
                     return True
         return False
 
-    def _opened(self, value: Any) -> PurgeLog | None:
+    def _opened(self, value: bytes | None) -> PurgeLog | None:
         if self._read is not None and self._read[0] == value:
             return self._read[1]
         payload = self._seal.unframe(self.key, value)
         log = None if payload is None else read_log(payload)
-        if log is not None:
+        if log is not None and value is not None:
             self._read = value, log
         return log

@@ -115,7 +115,9 @@ def _examined(settings: Settings, config: str | None) -> Iterator[Finding]:
     yield from machine(settings, settings.workers)
     yield from storage(settings, _held(settings))
     yield from memcached(
-        settings.memcached, connections=settings.workers * (settings.threads + settings.renders)
+        settings.memcached,
+        connections=settings.workers * (settings.threads + settings.renders),
+        client=settings.memcached_client,
     )
 
 

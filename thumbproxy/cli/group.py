@@ -71,7 +71,9 @@ def cache_options(command: Command) -> Command:
     """The options of a command that uses the origins and caches of `serve`."""
     for option in (
         config_option,
-        click.option("--memcached", metavar="HOST:PORT[,...]", help="Memcached servers."),
+        click.option(
+            "--memcached", metavar="HOST:PORT[,...]", help="Memcached servers; unix:/path."
+        ),
         click.option(
             "--cache-dir", metavar="DIR", help="The disk cache; a per-user folder by default."
         ),

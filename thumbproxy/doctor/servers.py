@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-import socket
 import time
 from collections.abc import Iterator, Sequence
 
 from thumbproxy.doctor.findings import Finding
+from thumbproxy.endpoints import Endpoint
+from thumbproxy.limits import Deadline
 from thumbproxy.resources import size
 
 _GROUP = "memcached"
@@ -21,17 +22,30 @@ _TRIPS = 9
 _SKEW_SECONDS = 2
 
 
-def memcached(servers: Sequence[str], *, connections: int) -> Iterator[Finding]:
-    """servers: "host:port", each; connections: how many this host may open to each."""
+# More than any has, by far.
+_MOST_STATS, _LONGEST_LINE = 1_000, 65_536
+
+
+def memcached(
+    servers: Sequence[str], *, connections: int, client: str = "builtin"
+) -> Iterator[Finding]:
+    """servers: "host:port" or "unix:/path", each; connections: how many this host may open to each;
+    client: the setting `memcached_client`."""
     for server in servers:
-        yield from _server(server, connections)
+        endpoint = Endpoint(server)
+        yield from _server(server, endpoint, connections)
+        if client == "pylibmc" and not endpoint.is_path:
+            yield Finding(
+                _GROUP, "warning",
+                f"{server} is believed by pylibmc: whoever answers there, when it is down or from "
+                "between, can crash or take over the workers",
+                'memcached_client = "builtin", or a socket that nobody else can make: unix:/path',
+            )  # fmt: skip
 
 
-def _server(server: str, connections: int) -> Iterator[Finding]:
-    host, _, port = server.rpartition(":")
-    host = host.strip("[]")
+def _server(server: str, endpoint: Endpoint, connections: int) -> Iterator[Finding]:
     try:
-        with _Talk(host, int(port)) as talk:
+        with _Talk(endpoint) as talk:
             yield from _talked(server, talk, connections)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error or "it does not answer as one"
@@ -40,7 +54,7 @@ def _server(server: str, connections: int) -> Iterator[Finding]:
             "start it, or leave it out: serving goes on, but a purge does not reach other hosts",
         )  # fmt: skip
         return
-    if not _is_loopback(host):
+    if not endpoint.is_path and not _is_loopback(endpoint.host):
         yield Finding(
             _GROUP, "warning",
             f"{server} is reached over the network: whoever else can reach it can slow us down, "
@@ -103,8 +117,8 @@ def _setup(server: str, settings: dict[str, str]) -> Iterator[Finding]:
             _GROUP, "critical", f"{server} has no `cas`: purges cannot be told to other hosts",
             "start it without -C",
         )  # fmt: skip
-    listens = settings.get("inter", "")
-    if not all(map(_is_loopback, listens.split(","))):
+    listens, path = settings.get("inter", ""), settings.get("domain_socket", "NULL")
+    if path == "NULL" and not all(map(_is_loopback, listens.split(","))):
         where = "all addresses" if listens in ("", "NULL", "0.0.0.0", "::") else listens  # noqa: S104
         yield Finding(
             _GROUP, "warning", f"{server} listens on {where}, and asks nobody who they are",
@@ -128,16 +142,15 @@ class _Talk:
     """A connection of our own, in memcached's text protocol (its doc/protocol.txt): what a client
     library keeps to itself, is what is asked here."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._connection = socket.create_connection((host, port), _SECONDS)
-        self._lines = self._connection.makefile("rb")
-        self._until = time.monotonic() + 3 * _SECONDS
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._deadline = Deadline(3 * _SECONDS)
+        self._connection = endpoint.connect(self._deadline.within(_SECONDS))
+        self._come = b""
 
     def __enter__(self) -> _Talk:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lines.close()
         self._connection.close()
 
     def stats(self, of: str) -> dict[str, str]:
@@ -150,6 +163,8 @@ class _Talk:
                 raise ValueError("it does not answer as memcached does")
             name, _, value = rest.partition(" ")
             found[name] = value
+            if len(found) > _MOST_STATS:
+                raise ValueError("it does not answer as memcached does")
         return found
 
     def trip(self) -> float:
@@ -169,7 +184,11 @@ class _Talk:
             raise ValueError(f"it does not keep what it is given: {told[0]}")
 
     def _line(self) -> str:
-        line = self._lines.readline(65_536)
-        if not line.endswith(b"\n") or time.monotonic() > self._until:
-            raise ValueError("it does not answer as memcached does")
+        while b"\n" not in self._come:
+            self._connection.settimeout(self._deadline.within(_SECONDS).remaining or 0.001)
+            more = self._connection.recv(4096)
+            if not more or len(self._come) > _LONGEST_LINE or self._deadline.passed:
+                raise ValueError("it does not answer as memcached does")
+            self._come += more
+        line, _, self._come = self._come.partition(b"\n")
         return line.decode("ascii", "replace").rstrip()
