@@ -207,7 +207,7 @@ class _Event:
         return self._play.wait(self.is_set, timeout)
 
 
-class _Stand:
+class Stand:
     """In the place of a module: what it has of its own, and the rest of the module."""
 
     def __init__(self, module: Any, **own: Any) -> None:
@@ -247,8 +247,8 @@ def _audit(event: str, of: tuple[Any, ...]) -> None:
         play.switch()
 
 
-_LOCKS = _Stand(threading, Lock=lambda: _Lock(_now_playing()), Event=lambda: _Event(_now_playing()))
-_TIME = _Stand(
+_LOCKS = Stand(threading, Lock=lambda: _Lock(_now_playing()), Event=lambda: _Event(_now_playing()))
+_TIME = Stand(
     time,
     monotonic=lambda: _now_playing().now,
     time=lambda: _EPOCH + _now_playing().now,
@@ -261,16 +261,25 @@ _REPLACED: list[tuple[str, Any, Any]] = [
 
 
 @contextmanager
+def replaced(
+    monkeypatch: pytest.MonkeyPatch, stands: Sequence[tuple[str, Any, Any]]
+) -> Iterator[None]:
+    """Where thumbproxy's modules have, by a name, one thing, they have another."""
+    with monkeypatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            for attribute, real, ours in stands if name.startswith("thumbproxy") else ():
+                if getattr(module, attribute, None) is real:
+                    patch.setattr(module, attribute, ours)
+        yield
+
+
+@contextmanager
 def _stage(monkeypatch: pytest.MonkeyPatch, files: str) -> Iterator[None]:
     """Where thumbproxy's modules have the play's locks and its time."""
     if files and not _hooked:
         sys.addaudithook(_audit)  # for the rest of the process
         _hooked.append(True)
-    with monkeypatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            for attribute, real, ours in _REPLACED if name.startswith("thumbproxy") else ():
-                if getattr(module, attribute, None) is real:
-                    patch.setattr(module, attribute, ours)
+    with replaced(monkeypatch, _REPLACED):
         try:
             yield
         finally:

@@ -246,33 +246,39 @@ def test_a_follower_waits_to_its_own_deadline_and_no_longer(
 def test_slots_are_given_on_whoever_leaves(
     monkeypatch: pytest.MonkeyPatch, size: int, leaves: type[ThumbproxyError]
 ) -> None:
-    """One of those who wait is out of time, or has gone; the others get their turn, though one is
-    large."""
-    gone = leaves is ClientGone
+    """One of those who wait is out of time, or has gone. Who stands behind it is called then, if
+    there is room for it beside the first, and not when that is done."""
+    until, gone_at = (60, 0.3) if leaves is ClientGone else (0.4, 60)
 
     def scenario(play: Play) -> Check:
         slots, inside, got = Slots(size, 10), list[int](), dict[str, str]()
 
-        def work(name: str, weight: int, seconds: float, gone_at: float) -> None:
+        def all_are_called() -> None:
+            if slots._queue:
+                assert not slots._free or slots._queue[0].weight > slots._left
+
+        def work(name: str, weight: int, deadline: float, gone_at: float = 60) -> None:
             try:
-                leave = slots.take(weight, Deadline(seconds), lambda: play.now < gone_at)
+                leave = slots.take(weight, Deadline(deadline), lambda: play.now < gone_at)
             except (Overloaded, ClientGone) as error:
                 got[name] = error.token
+                all_are_called()
                 return
-            inside.append(min(weight, 10))
+            inside.append(weight)
             assert len(inside) <= size
             assert sum(inside) <= 10
             play.wait(lambda: False, 1)
-            inside.remove(min(weight, 10))
+            inside.remove(weight)
             leave()
+            all_are_called()
             got[name] = "made"
 
-        play.task("first", lambda: work("first", 4, 60, 60))
-        play.task("leaving", lambda: work("leaving", 8, *((60, 0.3) if gone else (0.4, 60))))
-        play.task("large", lambda: work("large", 20, 60, 60))
+        play.task("first", lambda: work("first", 4, 60))
+        play.task("leaving", lambda: work("leaving", 8, until, gone_at))
+        play.task("behind", lambda: work("behind", 5, 60))
 
         def check() -> None:
-            assert got["first"] == got["large"] == "made"
+            assert got["first"] == got["behind"] == "made"
             assert got["leaving"] in ("made", leaves.token)
             assert (slots._free, slots._left, slots.waiting) == (size, 10, 0)
             assert not slots.busy
