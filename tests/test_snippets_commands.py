@@ -330,7 +330,8 @@ def test_a_warm_up_tells_what_is_shown(configured: Reader) -> None:
     assert re.search(r"^in .+ s, [\d.]+ pictures/s$", told, re.MULTILINE)
 
 
-[STATS] = claim("console", "docs/cache.md")
+[STATS] = claim("console", "docs/cache.md", "cache stats")
+[VERIFY] = claim("console", "docs/cache.md", "cache verify")
 [EXPLAIN] = claim("sh", "docs/serving.md", "explain")
 [DOCTOR] = claim("sh", "docs/doctor.md")
 [NAMES] = claim("sh", "docs/purging.md", "^thumbproxy purge")
@@ -352,6 +353,20 @@ def test_a_folder_is_warmed_in_one_size_and_the_cache_tells_of_it(configured: Re
         return " ".join(line.split())
 
     assert set(map(form, shown)) <= set(map(form, told))
+
+
+def test_what_is_damaged_is_found_and_removed(configured: Reader) -> None:
+    configured.run(FIRST.text)
+    for path in configured.cache.rglob("private/**/*.webp"):
+        path.write_bytes(b"" if "cat" in str(path) else b"cut off")
+    command, *shown = VERIFY.text.splitlines()
+    told = configured.run(command.removeprefix("$ "), status=1).splitlines()
+
+    def form(line: str) -> str:
+        return re.sub(r"^'.+'|\d+", "1", line)
+
+    assert {form(line) for line in shown} == {form(line) for line in told}
+    assert not list(configured.cache.rglob("private/**/*.webp"))
 
 
 def test_an_address_is_explained_and_made(configured: Reader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
 import time
@@ -171,7 +172,8 @@ def read_record(text: bytes) -> Record | None:
             if values["failure"].token not in _BY_TOKEN:
                 return None
         if "version" not in values:
-            return FailureRecord(**values)
+            failed = FailureRecord(**values)
+            return failed if _is_sane(failed) else None
         values["format"] = Format(values["format"])
         # Named here, because without them it is of a release that did not know what it left out.
         clients, fields = values["clients"], values["fields"]
@@ -179,10 +181,18 @@ def read_record(text: bytes) -> Record | None:
         values["fields"] = CacheFields.from_json(fields)
         values["askers"] = tuple(values["askers"])
         record = SourceRecord(**values)
-    except (ValueError, TypeError, KeyError):
+        # The version names a file.
+        return record if _VERSION.fullmatch(record.version) and _is_sane(record) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    # The version names a file.
-    return record if _VERSION.fullmatch(record.version) else None
+
+
+def _is_sane(record: SourceRecord | FailureRecord) -> bool:
+    """Whether it can be reckoned with, whatever has become of its file."""
+    times = [record.modified, record.fetched_at, record.fresh_until]
+    if isinstance(record, SourceRecord):
+        times += [record.stale_until, record.error_until, record.size, record.width, record.height]
+    return all(map(math.isfinite, times)) and isinstance(record.v, str)
 
 
 _VERSION = re.compile("[0-9a-f]{64}")

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from pathlib import Path
 
-from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, read_record, settle
+from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, settle
 from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.dates import dated, latest
 from thumbproxy.caches.files import Files
@@ -24,10 +24,12 @@ from thumbproxy.caches.inventory import Inventory, take
 from thumbproxy.caches.janitor import Janitor
 from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import locked
-from thumbproxy.caches.reading import Reader
+from thumbproxy.caches.reading import NAME_ERRORS, Reader, record_at
 from thumbproxy.caches.removal import Cleared, Removal
 from thumbproxy.caches.space import NOTHING, Space
+from thumbproxy.caches.stamps import stamped
 from thumbproxy.caches.usage import CacheFull, Usage
+from thumbproxy.caches.verifying import Decode, Verification
 from thumbproxy.concurrency import Hold
 from thumbproxy.errors import PurgeFailed
 from thumbproxy.limits import Deadline
@@ -110,12 +112,13 @@ class DiskCache(Reader):
     def set(
         self, request: ImageRequest, record: SourceRecord, rendition: Rendition, *, public: bool
     ) -> bool:
-        path = self.layout.variant(request, public)
+        path, body = self.layout.variant(request, public), rendition.body
+        stamp = stamped(rendition.modified, body, request.format)
         try:
-            need = self._files.need(path, len(rendition.body))
+            need = self._files.need(path, len(body))
             with (
                 self._usage.room(need) as room,
-                self._files.written(rendition.body, rendition.modified * 10**9) as tmp,
+                self._files.written(body, stamp) as tmp,
                 self._locked(request.source),
             ):
                 if not record.same_source(self._standing(request.source)):
@@ -132,7 +135,7 @@ class DiskCache(Reader):
     def set_original(self, record: SourceRecord, body: bytes) -> None:
         path = self.layout.original(record.version)
         try:
-            if not os.path.exists(path):
+            if self.original(record) is None:  # none, or a damaged one
                 need = self._files.need(path, len(body))
                 with (
                     self._usage.room(need) as room,
@@ -181,6 +184,14 @@ class DiskCache(Reader):
         """What is there. Raises OSError."""
         return take(self.layout, self._usage.bounds, self._usage.read(), progress)
 
+    def verification(
+        self, decode: Decode, *, rest: Callable[[], None], progress: Callable[[int], None]
+    ) -> Verification:
+        """A look at what is in every file."""
+        return Verification(
+            self.layout, self._files, self._usage, decode, rest=rest, progress=progress
+        )
+
     # -- locks -----------------------------------------------------------------------------
 
     @contextmanager
@@ -220,10 +231,11 @@ class DiskCache(Reader):
     def _standing(self, source: str) -> Record | None:
         """The record as it is on disk now; only for holders of the lock."""
         try:
-            with open(self.layout.record(source), "rb") as file:
-                return read_record(file.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return record_at(self.layout.record(source))
+        except OSError as error:
+            if error.errno in NAME_ERRORS:
+                return None
+            raise
 
     def _purged_since(self, source: str, record: Record) -> bool:
         """Whether a purge came after the request that the record is from. A failure is no news,

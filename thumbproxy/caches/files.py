@@ -75,7 +75,11 @@ class Files:
         with suppress(FileNotFoundError, NotADirectoryError):
             replaced = space(os.lstat(path).st_size)
         size = os.lstat(tmp).st_size
-        made = rename(tmp, path, self._layout.closed)
+        try:
+            made = rename(tmp, path, self._layout.closed)
+        except IsADirectoryError:  # somebody has put one there
+            self.set_aside(path)
+            made = rename(tmp, path, self._layout.closed)
         room.kept = space(size).plus(Space(made * FOLDER.bytes, made * FOLDER.files))
         room.replaced = replaced
 

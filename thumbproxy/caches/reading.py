@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import stat
 import time
 from contextlib import suppress
+from hashlib import sha256
 
 from thumbproxy.caches.base import Record, SourceRecord, read_record
 from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.layout import Layout
+from thumbproxy.caches.stamps import LARGE, edges, is_intact
 from thumbproxy.media import Rendition
 from thumbproxy.memo import memoized
 from thumbproxy.metrics import Tier
@@ -17,14 +21,20 @@ from thumbproxy.shortage import shortage
 from thumbproxy.urls import ImageRequest
 
 # Nothing can be kept under this name, or something else lies there; the disk itself is well.
-NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
-# Larger files are sent by the kernel, and never pass through this process.
-_LARGE = 256 * 1024
+NAME_ERRORS = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP,
+    errno.ENXIO,
+}  # fmt: skip
+# A name may have been given to something else: a symbolic link is not followed, and nobody waits
+# for who writes to a FIFO.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 # Bytes of a record that is not remembered. They have some 400.
 _LONG_RECORD = 2048
+_LARGEST_RECORD = 1 << 20
 # How exactly the janitor knows when a file was last used, seconds.
 _RECENT = 3600.0
 _HIT = "hit; detail=disk"
+log = logging.getLogger("thumbproxy.caches")
 
 
 class Reader:
@@ -45,7 +55,7 @@ class Reader:
         """
         path = self.layout.variant(request, public)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, _READ)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -56,21 +66,24 @@ class Reader:
             _note_use(fd, status)
             size, modified = status.st_size, int(status.st_mtime)
             below = path[len(self.layout.directory) + 1 :]
-            if size > _LARGE:
+            large = size > LARGE
+            body = edges(fd, size) if large else os.read(fd, size)
+            whole = large or len(body) == size > 0
+            if not (whole and is_intact(body, status, request.format)):
+                log.warning("%s is damaged, and is made anew", below)
+                return None
+            if large:
                 file, fd = os.fdopen(fd, "rb", 0), -1
                 return Rendition(
                     b"", request.format, modified, _HIT,
                     immutable=public, path=below, file=file, size=size,
                 )  # fmt: skip
-            body = os.read(fd, size)
         except OSError as error:
             self._failed(error)
             return None
         finally:
             if fd >= 0:
                 os.close(fd)
-        if len(body) != size or not body:
-            return None
         return Rendition(body, request.format, modified, _HIT, immutable=public, path=below)
 
     def record(self, source: str) -> Record | None:
@@ -91,15 +104,16 @@ class Reader:
     def original(self, record: SourceRecord) -> bytes | None:
         """The bytes that the record was made from, if they are kept."""
         try:
-            with open(self.layout.original(record.version), "rb") as file:
-                _note_use(file.fileno(), os.fstat(file.fileno()))
-                body = file.read(record.size + 1)
+            body = contents(self.layout.original(record.version), record.size, note_use=True)
         except FileNotFoundError:
             return None
         except OSError as error:
             self._failed(error)
             return None
-        return body if len(body) == record.size else None
+        # A picture that was damaged on the disk would be made and kept as if it were sound.
+        if body is None or sha256(body).hexdigest() != record.version:
+            return None
+        return body
 
     def has_original(self, record: SourceRecord) -> bool:
         """Whether `original` would give them, as far as can be known without reading them."""
@@ -122,9 +136,26 @@ def _note_use(fd: int, status: os.stat_result) -> None:
             os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
 
 
+def contents(path: str, most: int, *, note_use: bool = False) -> bytes | None:
+    """What is in a file of `most` bytes at most; None for a longer one, and for what is no file.
+    Raises OSError."""
+    fd = os.open(path, _READ)
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            return None
+        if note_use:
+            _note_use(fd, status)
+        return file.read(most)
+
+
+def record_at(path: str) -> Record | None:
+    """The record in a file; None for what is none. Raises OSError."""
+    return read_record(contents(path, _LARGEST_RECORD) or b"")
+
+
 def _read_anew(path: str, inode: int, mtime_ns: int, ctime_ns: int) -> Record | None:
-    with open(path, "rb") as file:
-        return read_record(file.read())
+    return record_at(path)
 
 
 _read = memoized(1024)(_read_anew)

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import NamedTuple
 
 # Directories below each other that are read as they are walked. Below these they are read whole, so
@@ -70,13 +71,19 @@ class Shelf:
             self.faults.append(error)
 
 
-def look_into(path: str) -> bytes:
-    """What is in a file, which does not count as a use of it. Raises OSError."""
+def opened(path: str) -> BufferedReader:
+    """A file for reading, which does not count as a use of it. Raises OSError."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOATIME)
+        fd = os.open(path, flags | os.O_NOATIME)
     except PermissionError:  # it is another user's
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with open(fd, "rb") as file:
+        fd = os.open(path, flags)
+    return open(fd, "rb")
+
+
+def look_into(path: str) -> bytes:
+    """What is in a file, likewise. Raises OSError."""
+    with opened(path) as file:
         return file.read()
 
 

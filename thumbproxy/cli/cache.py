@@ -1,4 +1,4 @@
-"""`thumbproxy cache stats`, `trim` and `clear`."""
+"""`thumbproxy cache stats`, `trim`, `clear` and `verify`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import click
 
 from thumbproxy.adapters import disk_cache
 from thumbproxy.caches.base import Scope
+from thumbproxy.caches.janitor import Rest
+from thumbproxy.cli.decoding import decoder
 from thumbproxy.cli.group import (
     Command,
     Refusal,
@@ -33,6 +35,8 @@ from thumbproxy.shortage import shortage
 # How long to wait for a server's janitor, which rests most of the time.
 _PATIENCE = 3600.0
 _SHOWN_SECONDS = 0.1
+# Servers on this machine come first.
+_NICE = 10
 _AGES = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -103,6 +107,31 @@ def clear(config: str | None, cache_dir: str | None, yes: bool) -> None:
     except PurgeFailed as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"removed {removed.files:,} files, {text(removed.bytes)}")
+
+
+@cache.command()
+@click.option("--dry-run", is_flag=True, help="Only tell; remove nothing.")
+@_options
+def verify(config: str | None, cache_dir: str | None, dry_run: bool) -> None:
+    """Look into every file, and remove what is damaged; it is made anew when it is asked for.
+
+    Exit status: 0 all is sound, 1 something was damaged or could not be looked into, 2 wrong usage.
+    """
+    settings = _settings(config, cache_dir)
+    disk = disk_cache(settings)
+    os.nice(_NICE)
+    count = 0
+    with _shown() as show, _told(), decoder(settings) as decode:
+        look = disk.verification(
+            decode, rest=Rest(), progress=lambda files: show(f"{files:,} files looked into")
+        )
+        for damage in look.run(remove=not dry_run):
+            count += 1
+            click.echo(f"{damage.place!a}: {damage.why}")
+    done = "" if dry_run or not count else ", and removed"
+    unknown = f"; {look.unknown:,} could not be looked into" if look.unknown else ""
+    click.echo(f"{look.looked_at:,} files: {count:,} damaged{done}{unknown}")
+    sys.exit(1 if count or look.unknown else 0)
 
 
 def _settings(config: str | None, cache_dir: str | None) -> Settings:

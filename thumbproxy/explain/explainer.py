@@ -137,7 +137,7 @@ class Explainer:
         return Situation(
             now=self._clock(),
             record=latest,
-            tier=case.kept[0].tier if case.kept else "",
+            tier=next((entry.tier for entry in case.kept if not entry.damage), ""),
             public=case.public,
             version=case.request.options.version,
             fingerprint=case.origin.fingerprint(case.path),

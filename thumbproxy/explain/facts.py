@@ -117,4 +117,6 @@ def kept_facts(kept: Kept) -> Facts:
     facts: Facts = {"bytes": kept.size, "modified_at": kept.modified}
     if kept.written_at:
         facts["written_at"] = kept.written_at
+    if kept.damage:
+        facts["damaged"] = kept.damage
     return facts

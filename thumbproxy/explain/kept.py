@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Cache, Record, SourceRecord, read_record
+from thumbproxy.caches.stamps import is_intact, looked_at
+from thumbproxy.caches.walk import look_into
+from thumbproxy.media import Format
 from thumbproxy.urls import ImageRequest, folder_of
 
 
 class Kept(NamedTuple):
     """One rendition in one tier. modified, written_at: unix seconds; of the source and of us, the
-    latter 0 where it is not known."""
+    latter 0 where it is not known. damage: why it is not served, "" if it is."""
 
     tier: str
     size: int
     modified: int
     written_at: int = 0
+    damage: str = ""
 
 
 class DiskView:
@@ -38,15 +43,27 @@ class DiskView:
             return None
 
     def rendition(self, request: ImageRequest, *, public: bool) -> Kept | None:
-        place = self.place(request, public=public)
+        path = f"{self.directory}/{self.place(request, public=public)}"
         try:
-            status = os.stat(f"{self.directory}/{place}")
+            status = os.lstat(path)
+            damage = _damage(path, status, request.format)
         except OSError:
             return None
-        return Kept("disk", status.st_size, int(status.st_mtime), int(status.st_ctime))
+        times = int(status.st_mtime), int(status.st_ctime)
+        return Kept("disk", status.st_size, *times, damage)
 
     def has_original(self, version: str) -> bool:
         return os.path.isfile(f"{self.directory}/sources/{version[:2]}/{version}")
+
+
+def _damage(path: str, status: os.stat_result, format: Format) -> str:
+    """Why a hit would not be served from this file, as the disk cache looks at it."""
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no file"
+    body = look_into(path)
+    if body and is_intact(looked_at(body), status, format):
+        return ""
+    return "it is not what was written; made anew by the next request that reaches thumbproxy"
 
 
 class Shelves:
