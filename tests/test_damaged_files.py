@@ -7,24 +7,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import servers
-from origin import opened
+from origin import Gallery, opened
 from pictures import encoded, landscape
 from PIL import Image
 from test_caches import SOURCE, record, rendition, request
 from test_explain import snapshot, told
+from test_service import get
 
-from thumbproxy import Thumbnails
+from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.stamps import LARGE
 from thumbproxy.cli.decoding import decoder
 from thumbproxy.media import Format
 from thumbproxy.options import Options
 from thumbproxy.settings import Settings
+from thumbproxy.stamps import LARGE
 from thumbproxy.urls import ImageRequest
 
 THUMBS = Thumbnails([servers.KEY])
@@ -166,14 +166,17 @@ def test_a_format_under_the_name_of_another_is_not_served(disk: DiskCache) -> No
     assert disk.get(jpeg, None, public=True) is None
 
 
-def test_an_original_that_is_not_its_version_is_fetched_again(disk: DiskCache) -> None:
-    stands = record(version=sha256(PHOTO).hexdigest(), size=len(PHOTO))
-    disk.set_original(stands, PHOTO)
-    assert disk.original(stands) == PHOTO
-    Path(disk.layout.original(stands.version)).write_bytes(without(PHOTO, 4096, 4096))
-    assert disk.original(stands) is None
-    disk.set_original(stands, PHOTO)
-    assert disk.original(stands) == PHOTO
+def test_an_original_that_is_not_its_version_is_fetched_again(tmp_path: Path) -> None:
+    """And no picture is made of what has become of it."""
+    gallery = Gallery(**{"a.jpg": PHOTO})
+    app = ThumbProxy(gallery, keys=[servers.KEY], cache_dir=str(tmp_path / "cache"))
+    assert get(app).status == 200
+    (original,) = tmp_path.glob("cache/sources/*/*")
+    for width, damage in ((41, without(PHOTO, 4096, 4096)), (42, bytes(len(PHOTO))), (43, b"")):
+        on_the_disk(original, damage)
+        assert get(app, width=width).status == 200
+        assert original.read_bytes() == PHOTO
+    assert gallery.asked["/a.jpg"] == 4
 
 
 @pytest.mark.parametrize(
@@ -246,7 +249,7 @@ def test_verify_decodes_what_has_the_right_checksum(disk: DiskCache) -> None:
         assert disk.set(named(extension, extension), stands, rendition(body), public=False)
     kept(disk, PHOTO)
     with decoder(Settings(keys=(servers.KEY,))) as decode:
-        look = disk.verification(decode, rest=lambda: None, progress=lambda files: None)
+        look = disk.verification(decode, lambda files: None)
         found = {damage.place.split("/")[1]: damage.why for damage in look.run(remove=True)}
     assert found.keys() == bodies.keys()
     assert found["jpg"] == found["gif"] == "it is webp"

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent.parent / "thumbproxy"
 LAYERS = """
     errors  forking  formats  lock_order  shortage  escapes  fetch_headers  spelling
     media  limits  kinds  hosts  heap  framing  http_dates  structured  memo  extras  suggest  uwsgi
-    options  signing  cache_control  resources  connecting
+    options  signing  cache_control  resources  connecting  stamps
     urls  freshness  conditional  tags  filepart  connections  setting_kinds  admission  metrics
     concurrency  access  presence  endpoints
     negotiate  responses  settings  thumbnails

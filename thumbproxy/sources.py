@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import NamedTuple
 
 from thumbproxy.admission import always
@@ -168,7 +169,12 @@ class Sources:
         self._records.let_stand(job.request.source, doubted)
 
     def _original(self, record: SourceRecord) -> bytes | None:
-        return None if self._originals is None else self._originals.original(record)
+        """The bytes that are kept, if they are those of the record. What was damaged where it lies
+        would be made into pictures, and these be kept, as if it were sound."""
+        body = None if self._originals is None else self._originals.original(record)
+        if body is None or sha256(body).hexdigest() != record.version:
+            return None
+        return body
 
     def _again(self, job: Job, source: Source) -> Source:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place

@@ -21,13 +21,12 @@ from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.dates import dated, latest
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.inventory import Inventory, take
-from thumbproxy.caches.janitor import Janitor
+from thumbproxy.caches.janitor import Janitor, Rest
 from thumbproxy.caches.layout import Layout
 from thumbproxy.caches.locks import locked
 from thumbproxy.caches.reading import NAME_ERRORS, Reader, record_at
 from thumbproxy.caches.removal import Cleared, Removal
 from thumbproxy.caches.space import NOTHING, Space
-from thumbproxy.caches.stamps import stamped
 from thumbproxy.caches.usage import CacheFull, Usage
 from thumbproxy.caches.verifying import Decode, Verification
 from thumbproxy.concurrency import Hold
@@ -36,6 +35,7 @@ from thumbproxy.limits import Deadline
 from thumbproxy.media import Rendition
 from thumbproxy.metrics import Metrics, Where
 from thumbproxy.shortage import reason
+from thumbproxy.stamps import stamped
 from thumbproxy.urls import ImageRequest
 
 # Of a purge, which waits longer than a request.
@@ -135,7 +135,7 @@ class DiskCache(Reader):
     def set_original(self, record: SourceRecord, body: bytes) -> None:
         path = self.layout.original(record.version)
         try:
-            if self.original(record) is None:  # none, or a damaged one
+            if self.original(record) != body:  # none, or a damaged one
                 need = self._files.need(path, len(body))
                 with (
                     self._usage.room(need) as room,
@@ -184,12 +184,10 @@ class DiskCache(Reader):
         """What is there. Raises OSError."""
         return take(self.layout, self._usage.bounds, self._usage.read(), progress)
 
-    def verification(
-        self, decode: Decode, *, rest: Callable[[], None], progress: Callable[[int], None]
-    ) -> Verification:
-        """A look at what is in every file."""
+    def verification(self, decode: Decode, progress: Callable[[int], None]) -> Verification:
+        """A look at what is in every file, at the pace of a janitor."""
         return Verification(
-            self.layout, self._files, self._usage, decode, rest=rest, progress=progress
+            self.layout, self._files, self._usage, decode, rest=Rest(), progress=progress
         )
 
     # -- locks -----------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from thumbproxy.caches.base import read_record
 from thumbproxy.caches.files import Files
 from thumbproxy.caches.layout import PURGED, RECORD, Layout, is_name
-from thumbproxy.caches.stamps import is_intact, looked_at
 from thumbproxy.caches.usage import Usage
 from thumbproxy.caches.walk import Shelf, look_into, opened, walk
 from thumbproxy.errors import CapacityError
 from thumbproxy.media import Format
+from thumbproxy.stamps import is_intact, looked_at
 from thumbproxy.urls import source_of
 
 # Bytes of a rendition, which is held in memory. No picture that is made has so many.

@@ -16,7 +16,6 @@ import click
 
 from thumbproxy.adapters import disk_cache
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.janitor import Rest
 from thumbproxy.cli.decoding import decoder
 from thumbproxy.cli.group import (
     Command,
@@ -122,9 +121,7 @@ def verify(config: str | None, cache_dir: str | None, dry_run: bool) -> None:
     os.nice(_NICE)
     count = 0
     with _shown() as show, _told(), decoder(settings) as decode:
-        look = disk.verification(
-            decode, rest=Rest(), progress=lambda files: show(f"{files:,} files looked into")
-        )
+        look = disk.verification(decode, lambda files: show(f"{files:,} files looked into"))
         for damage in look.run(remove=not dry_run):
             count += 1
             click.echo(f"{damage.place!a}: {damage.why}")
