@@ -21,7 +21,7 @@ from test_service import get
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.disk import DiskCache
 from thumbproxy.cli.decoding import decoder
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.options import Options
 from thumbproxy.settings import Settings
 from thumbproxy.stamps import LARGE

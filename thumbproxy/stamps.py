@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import zlib
 
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 
 # Files over this are sent by the kernel, and of them only the edges are looked at. Bytes.
 LARGE = 256 * 1024

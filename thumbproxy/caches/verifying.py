@@ -16,7 +16,7 @@ from thumbproxy.caches.layout import PURGED, RECORD, Layout, is_name
 from thumbproxy.caches.usage import Usage
 from thumbproxy.caches.walk import Shelf, look_into, opened, walk
 from thumbproxy.errors import CapacityError
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.stamps import is_intact, looked_at
 from thumbproxy.urls import source_of
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from thumbproxy.adapters import engine_of, runner_of
 from thumbproxy.errors import SourceError
+from thumbproxy.formats import Format
 from thumbproxy.imaging.base import Engine
 from thumbproxy.limits import Deadline
-from thumbproxy.media import Format
 from thumbproxy.metrics import Metrics
 from thumbproxy.options import Options
 from thumbproxy.rendering.base import Runner, Task

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Cache, Record, SourceRecord, read_record
-from thumbproxy.media import Format
+from thumbproxy.formats import Format
 from thumbproxy.stamps import is_intact, looked_at
 from thumbproxy.urls import ImageRequest, folder_of
 
