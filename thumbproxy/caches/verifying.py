@@ -119,13 +119,10 @@ class Verification:
 
     def _remove(self, path: str, before: os.stat_result, shelf: Shelf) -> None:
         """Under the lock of its source, as everybody who writes there, and only if it still is the
-        file that was looked at."""
-        source = shelf.place if shelf.tree == self._layout.sources else source_of(shelf.place)
-        with (
-            suppress(TimeoutError),
-            self._files.locked(source, _LOCK_SECONDS),
-            self._usage.removing() as freed,
-        ):
+        file that was looked at. Raises OSError."""
+        original = shelf.tree == self._layout.sources
+        lock = path.rpartition("/")[2] if original else source_of(shelf.place)
+        with self._files.locked(lock, _LOCK_SECONDS), self._usage.removing() as freed:
             if _same(path, before):
                 self._files.unlink(path, freed)
 
