@@ -293,14 +293,19 @@ def _ours(frame: FrameType) -> bool:
 _sites: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def _recorded_lock(recorder: Recorder, make: Callable[[], Any]) -> Callable[[], Any]:
-    def recorded() -> Any:
-        lock, made = make(), _made()
+class _Factory:
+    """What stands in the place of threading.Lock. Not a function: as an attribute of a class, which
+    some libraries make of it, that would be a method, and the builtin is none."""
+
+    def __init__(self, recorder: Recorder, make: Callable[[], Any]) -> None:
+        self._recorder = recorder
+        self._make = make
+
+    def __call__(self) -> Any:
+        lock, made = self._make(), _made()
         if made is None:
             return lock
-        return _Lock(recorder, lock, Known(made[0], f"{id(lock):x}", made[1]))
-
-    return recorded
+        return _Lock(self._recorder, lock, Known(made[0], f"{id(lock):x}", made[1]))
 
 
 def _record_locks(recorder: Recorder) -> None:
@@ -312,8 +317,8 @@ def _record_locks(recorder: Recorder) -> None:
         _sites[self] = (_made() or ("", False))[0]
 
     forking.PerProcess.__init__ = noted  # type: ignore[method-assign]
-    threading.Lock = _recorded_lock(recorder, _make_lock)  # type: ignore[misc, assignment]
-    threading.RLock = _recorded_lock(recorder, _make_rlock)  # type: ignore[misc, assignment]
+    threading.Lock = _Factory(recorder, _make_lock)  # type: ignore[misc, assignment]
+    threading.RLock = _Factory(recorder, _make_rlock)  # type: ignore[misc, assignment]
 
 
 def _record_file_locks(recorder: Recorder) -> None:

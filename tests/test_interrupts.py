@@ -21,7 +21,14 @@ from origin import jpeg, opened
 
 BIN = Path(sys.executable).parent
 # What is said while it starts.
-STARTING = ("Starting gunicorn", "Listening at", "Using worker", "Booting worker", "sample picture")
+STARTING = (
+    "Starting gunicorn",
+    "Listening at",
+    "Using worker",
+    "Booting worker",
+    "sample picture",
+    "processors: ",
+)
 
 
 @contextmanager

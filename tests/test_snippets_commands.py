@@ -385,6 +385,7 @@ def test_a_purge_leaves_the_rest(configured: Reader) -> None:
         "thumbproxy purge remote/https/images.example.com/": 2,
         "thumbproxy purge photos/cat.jpg": 1,
         "thumbproxy purge photos/": 0,
+        "thumbproxy purge fire/": 0,
         NAMES.text: 0,
         "thumbproxy purge --all": 0,
     }
