@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.encode import encode, written
 
 Plane = np.ndarray[Any, np.dtype[np.float32]]

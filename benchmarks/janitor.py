@@ -34,9 +34,9 @@ from statistics import median
 from PIL import Image
 
 from thumbproxy import Thumbnails
-from thumbproxy.caches.layout import Layout
-from thumbproxy.caches.space import Space
-from thumbproxy.caches.usage import Usage
+from thumbproxy.caches.disk.layout import Layout
+from thumbproxy.caches.disk.size import Space
+from thumbproxy.caches.disk.quota import Usage
 
 KEY = "a-key-that-only-this-benchmark-uses"
 THUMBS = Thumbnails([KEY])

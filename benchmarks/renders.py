@@ -28,10 +28,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads

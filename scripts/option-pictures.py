@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from thumbproxy.adapters import engine_of
-from thumbproxy.formats import Format
+from thumbproxy.assembly.factories import engine_of
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
-from thumbproxy.playground.names import ANIMATION, LOGO, SIDEWAYS
-from thumbproxy.playground.samples import SAMPLES
-from thumbproxy.settings import Settings
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
+from thumbproxy.demo.names import ANIMATION, LOGO, SIDEWAYS
+from thumbproxy.demo.samples import SAMPLES
+from thumbproxy.config.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 FOLDER = PAGE.with_suffix("")

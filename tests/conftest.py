@@ -12,7 +12,7 @@ import pytest
 import servers
 from hypothesis import settings
 
-from thumbproxy import lock_order
+from thumbproxy.core import lock_order
 
 # Machines that run tests are noisy: an example may take its time.
 settings.register_profile("thumbproxy", deadline=None)

@@ -36,7 +36,7 @@ def record_locks() -> None:
             frame = frame.f_back
         name = frame.f_globals["__name__"]
         # One lock is free whenever there is a fork: forking.lock_across_forks().
-        if name.startswith("thumbproxy") and name != "thumbproxy.forking":
+        if name.startswith("thumbproxy") and name != "thumbproxy.core.forking":
             LOCKS.append(lock)
         return lock
 
@@ -47,9 +47,10 @@ class Parent:
     """A site, and what is asked of it, by threads of the parent or by a child."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        from thumbproxy import Thumbnails, logs  # noqa: PLC0415 - after locks are recorded
-        from thumbproxy.build import standalone  # noqa: PLC0415
-        from thumbproxy.settings import Settings  # noqa: PLC0415
+        from thumbproxy import Thumbnails  # noqa: PLC0415 - after locks are recorded
+        from thumbproxy.telemetry import logs  # noqa: PLC0415 - after locks are recorded
+        from thumbproxy.assembly.build import standalone  # noqa: PLC0415
+        from thumbproxy.config.settings import Settings  # noqa: PLC0415
 
         logs.start("text")
         self.thumbs = Thumbnails(settings["keys"])

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.formats import Format
-from thumbproxy.media import Encoded, ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.core.errors import BadOptions, BrokenImage
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.urls.options import Options
 
 START = b"\xff\xd8\xff"
 _MIB = 1024 * 1024

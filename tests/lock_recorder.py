@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from thumbproxy import forking
+from thumbproxy.core import forking
 
 DIRECTORY = "LOCK_RECORDER_DIRECTORY"
 _PACKAGE = os.path.dirname(os.path.dirname(forking.__file__))
@@ -322,8 +322,8 @@ def _record_locks(recorder: Recorder) -> None:
 
 
 def _record_file_locks(recorder: Recorder) -> None:
-    from thumbproxy.caches import locks  # noqa: PLC0415 - what it makes is to be recorded
-    from thumbproxy.concurrency import Hold  # noqa: PLC0415
+    from thumbproxy.caches.disk import locks  # noqa: PLC0415 - what it makes is to be recorded
+    from thumbproxy.scheduling.coalescing import Hold  # noqa: PLC0415
 
     acquire, release = locks.acquire, locks.release
     held: dict[int, _Held] = {}
@@ -352,9 +352,9 @@ def _record_file_locks(recorder: Recorder) -> None:
 
 
 def _record_others(recorder: Recorder) -> None:
-    from thumbproxy.admission import Slots  # noqa: PLC0415
-    from thumbproxy.caches.leases import SealedLease  # noqa: PLC0415
-    from thumbproxy.concurrency import Flights, Hold  # noqa: PLC0415
+    from thumbproxy.scheduling.admission import Slots  # noqa: PLC0415
+    from thumbproxy.caches.memcached.lease import SealedLease  # noqa: PLC0415
+    from thumbproxy.scheduling.coalescing import Flights, Hold  # noqa: PLC0415
 
     hold, do, take = SealedLease.hold, Flights.do, Slots.take
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from thumbproxy.caches import protocol
+from thumbproxy.caches.memcached import protocol
 
 # For tests of one that does not answer, in their environment: as in production.
 MILLISECONDS, USUAL = "MEMCACHED_MILLISECONDS", "50"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.caches import locks
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.forking import PerProcess
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk import locks
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.core.forking import PerProcess
+from thumbproxy.core.limits import Deadline
 
 
 def one_after_the_other(*acts: Callable[[], object]) -> None:

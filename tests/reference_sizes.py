@@ -9,7 +9,7 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from thumbproxy.options import Options
+from thumbproxy.urls.options import Options
 
 Size = tuple[int, int]
 Region = tuple[Fraction, Fraction, Fraction, Fraction]

@@ -19,7 +19,7 @@ import numpy as np
 import pyvips
 from reference_sizes import Size, wanted
 
-from thumbproxy.options import Options
+from thumbproxy.urls.options import Options
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 Errors = np.ndarray[Any, np.dtype[np.floating[Any]]]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.admission import Gate, Slots, misses_of
-from thumbproxy.errors import ClientGone, Overloaded
-from thumbproxy.limits import Deadline
+from thumbproxy.scheduling.admission import Gate, Slots, misses_of
+from thumbproxy.core.errors import ClientGone, Overloaded
+from thumbproxy.core.limits import Deadline
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ KEY = servers.KEY
 SITE = """
 import sys
 from thumbproxy import ThumbProxy
-from thumbproxy.build import application
+from thumbproxy.assembly.build import application
 {imports}
 
 def app(environ, start_response):
@@ -74,7 +74,7 @@ def test_what_it_is_told_works(wrapper: str, imports: str, tmp_path: Path) -> No
 
 
 def test_one_argument_or_three_are_not_wsgi() -> None:
-    from thumbproxy.wsgi import Middleware, NotWsgi  # noqa: PLC0415
+    from thumbproxy.web.middleware import Middleware, NotWsgi  # noqa: PLC0415
 
     middleware = Middleware.__new__(Middleware)
     for arguments in (({"type": "lifespan"},), ({"type": "http"}, print, print)):

@@ -16,8 +16,8 @@ from pictures import RED, encoded, landscape
 from PIL import Image
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.errors import SettingsError
-from thumbproxy.responses import Response
+from thumbproxy.core.errors import SettingsError
+from thumbproxy.http.responses import Response
 
 THUMBS = Thumbnails([servers.KEY])
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"

@@ -14,17 +14,17 @@ import pytest
 from hostile_engine import START, HostileEngine
 from pictures import encoded, quadrants, swapping_profile, turned
 
-from thumbproxy.errors import RenderTooSlow, TooSlow
-from thumbproxy.formats import Format
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, ImageInfo
-from thumbproxy.metrics import Metrics
-from thumbproxy.options import Options
+from thumbproxy.core.errors import RenderTooSlow, TooSlow
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.rendering.warmup import warm_up
-from thumbproxy.renders import Renders
+from thumbproxy.service.render_queue import Renders
 
 CORE = min(os.sched_getaffinity(0))
 TINY = (Options(width=10), Format.JPEG)
@@ -126,13 +126,13 @@ def test_the_first_picture_after_a_start_waits_for_what_it_needs_only() -> None:
 
 NOTHING_MORE = """
 import pickle, sys
-from thumbproxy.adapters import engine_of
-from thumbproxy.errors import ThumbproxyError
-from thumbproxy.limits import Limits
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
+from thumbproxy.assembly.factories import engine_of
+from thumbproxy.core.errors import ThumbproxyError
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.warmup import warm_up
-from thumbproxy.settings import Settings
+from thumbproxy.config.settings import Settings
 
 sources = pickle.load(sys.stdin.buffer)
 engine = engine_of(Settings(keys=("k" * 40,)), Limits())

@@ -16,13 +16,13 @@ import servers
 
 from thumbproxy import ThumbProxy
 from thumbproxy.caches.base import Scope
-from thumbproxy.cdn import api
-from thumbproxy.cdn.base import Cdn
-from thumbproxy.cdn.cloudflare import Cloudflare
-from thumbproxy.cdn.fastly import Fastly
-from thumbproxy.errors import PurgeFailed, SettingsError
-from thumbproxy.setting_kinds import CdnSetting
-from thumbproxy.settings import Settings
+from thumbproxy.purging.cdn import api
+from thumbproxy.purging.cdn.base import Cdn
+from thumbproxy.purging.cdn.cloudflare import Cloudflare
+from thumbproxy.purging.cdn.fastly import Fastly
+from thumbproxy.core.errors import PurgeFailed, SettingsError
+from thumbproxy.config.types import CdnSetting
+from thumbproxy.config.settings import Settings
 
 KEY = servers.KEY
 TOKEN = "SECRET-of-the-cdn"
@@ -227,7 +227,7 @@ REFUSED = """<?xml version="1.0"?>
 @pytest.fixture
 def cloudfront(url: str, monkeypatch: pytest.MonkeyPatch) -> Cdn:
     pytest.importorskip("botocore")
-    from thumbproxy.cdn.cloudfront import CloudFront  # noqa: PLC0415 - an extra
+    from thumbproxy.purging.cdn.cloudfront import CloudFront  # noqa: PLC0415 - an extra
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", TOKEN)
@@ -306,7 +306,7 @@ def test_a_cdn_is_told_when_other_hosts_know(
     """Else it might fetch the old picture from one of them, and keep it for long."""
     waited: list[tuple[float, int]] = []
     monkeypatch.setattr(
-        "thumbproxy.purge.time.sleep", lambda seconds: waited.append((seconds, len(vendor.asked)))
+        "thumbproxy.purging.purger.time.sleep", lambda seconds: waited.append((seconds, len(vendor.asked)))
     )
     proxy = ThumbProxy(
         app, keys=[KEY], cache_dir=str(tmp_path), memcached=[f"127.0.0.1:{memcached.port}"],

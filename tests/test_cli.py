@@ -13,7 +13,7 @@ import pytest
 import servers
 
 from thumbproxy import Signer, __version__
-from thumbproxy.urls import UrlCodec
+from thumbproxy.urls.codec import UrlCodec
 
 KEY = servers.KEY
 

@@ -19,8 +19,8 @@ from test_freshness_service import RED, TEAL, THUMBS, Clock, clock
 from test_herd import until
 
 from thumbproxy import ThumbProxy, WsgiOrigin
-from thumbproxy.ops import not_found
-from thumbproxy.responses import Response
+from thumbproxy.web.admin_endpoints import not_found
+from thumbproxy.http.responses import Response
 
 __all__ = ["clock"]
 PICTURES = {"a.example": jpeg(color="teal"), "b.example": jpeg(color="red")}
@@ -255,7 +255,7 @@ def test_names_of_one_site_share_its_pictures(make: Make, site: Site, clock: Clo
 def test_many_hosts_leave_nothing_behind(
     make: Make, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbproxy.concurrency._LONGEST_MEMORY", 50)
+    monkeypatch.setattr("thumbproxy.scheduling.coalescing._LONGEST_MEMORY", 50)
     app = make()
     get(app)
     kept = sorted(path for path in tmp_path.rglob("*"))

@@ -36,7 +36,7 @@ from test_freshness_service import (
 from test_herd import serving, until
 
 from thumbproxy import Folder, HttpOrigin, ThumbProxy, WsgiOrigin
-from thumbproxy.responses import Response
+from thumbproxy.http.responses import Response
 
 __all__ = ["clock", "make", "origin"]
 OURS = "public, max-age=2592000, stale-while-revalidate=86400, stale-if-error=604800"

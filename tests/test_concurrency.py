@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.concurrency import Among, Background, Flights, Hold, Remembered, in_turn
-from thumbproxy.concurrency import held as held_by
-from thumbproxy.errors import (
-    ClientGone,
-    EngineFailed,
-    Overloaded,
-    RenderTooSlow,
-    SourceNotFound,
-    TooSlow,
-)
-from thumbproxy.limits import Deadline
-from thumbproxy.lock_order import Rank
+from thumbproxy.scheduling.coalescing import Among, Background, Flights, Hold, Remembered, in_turn
+from thumbproxy.scheduling.coalescing import held as held_by
+from thumbproxy.core.errors import ClientGone, EngineFailed, Overloaded, RenderTooSlow, SourceNotFound, TooSlow
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.lock_order import Rank
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -19,13 +19,13 @@ from test_explain import snapshot, told
 from test_service import get
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.caches.disk import DiskCache
+from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.cli.decoding import decoder
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
-from thumbproxy.settings import Settings
-from thumbproxy.stamps import LARGE
-from thumbproxy.urls import ImageRequest
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
+from thumbproxy.config.settings import Settings
+from thumbproxy.core.stamps import LARGE
+from thumbproxy.urls.codec import ImageRequest
 
 THUMBS = Thumbnails([servers.KEY])
 PHOTO = encoded(landscape(700, 500), "WEBP")

@@ -17,9 +17,9 @@ from test_caches import record
 from test_janitor import has, kept, opened, put, used
 
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.space import Space
-from thumbproxy.playground.folder import list_pictures
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.size import Space
+from thumbproxy.demo.folder import list_pictures
 from thumbproxy.warm.names import Entry, Names, Refused, from_folder
 
 DEEP = [("d", 1200), ("d" * 255, 20)]

@@ -21,11 +21,11 @@ import pytest
 from test_caches import SOURCE, record, rendition, request
 
 from thumbproxy.caches.base import Scope, SourceRecord
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.locks import Patience
-from thumbproxy.caches.space import Space
-from thumbproxy.health import disk_probe
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.locks import Patience
+from thumbproxy.caches.disk.size import Space
+from thumbproxy.web.health import disk_probe
+from thumbproxy.core.limits import Deadline
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ def test_a_rendition_is_on_the_disk_before_it_has_its_name(
         calls.append("rename")
         rename(old, new)
 
-    monkeypatch.setattr("thumbproxy.caches.disk.os.fsync", noted_fsync)
-    monkeypatch.setattr("thumbproxy.caches.disk.os.rename", noted_rename)
+    monkeypatch.setattr("thumbproxy.caches.disk.cache.os.fsync", noted_fsync)
+    monkeypatch.setattr("thumbproxy.caches.disk.cache.os.rename", noted_rename)
     assert disk.set(request(1), stands, rendition(), public=True)
     # The first rename can find that the folder is not there yet.
     assert list(dict.fromkeys(calls)) == ["fsync", "rename"]
@@ -284,7 +284,7 @@ def test_what_nobody_has_written_to_for_long_is_gone_after_a_start(
         (root / "tmp" / name).write_bytes(b"half")
     disk.prepare()
     assert {path.name for path in (root / "tmp").iterdir()} == names
-    monkeypatch.setattr("thumbproxy.caches.files._STRAY_SECONDS", -1)
+    monkeypatch.setattr("thumbproxy.caches.disk.files._STRAY_SECONDS", -1)
     disk.prepare()
     assert list((root / "tmp").iterdir()) == []
 
@@ -300,7 +300,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(disk: DiskCache, root: Path)
         import sys
         sys.path[:0] = {sys.path!r}
         from test_caches import SOURCE, record, rendition, request
-        from thumbproxy.caches.disk import DiskCache
+        from thumbproxy.caches.disk.cache import DiskCache
         disk = DiskCache({str(root)!r})
         stands = disk.set_record(SOURCE, record())
         assert disk.set(request(1), stands, rendition(b"small"), public=True)
@@ -404,7 +404,7 @@ def test_a_file_system_that_becomes_read_only_is_read(
 def test_a_holder_that_is_stopped_blocks_nobody_for_ever(
     disk: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbproxy.caches.locks.Patience._MOST", 0.05)
+    monkeypatch.setattr("thumbproxy.caches.disk.locks.Patience._MOST", 0.05)
     stands = disk.set_record(SOURCE, record())
     with held_by_another(disk):
         assert not disk.set(request(1), stands, rendition(), public=True)
@@ -426,7 +426,7 @@ def test_a_lock_that_is_held_is_waited_for(
         waiting.set()
         sleep(seconds)
 
-    monkeypatch.setattr("thumbproxy.caches.disk.time.sleep", noted_sleep)
+    monkeypatch.setattr("thumbproxy.caches.disk.cache.time.sleep", noted_sleep)
     holder = threading.Thread(target=hold)
     holder.start()
     try:
@@ -443,7 +443,7 @@ def test_locks_die_with_their_holder(disk: DiskCache, root: Path) -> None:
         import os, signal, sys
         sys.path[:0] = {sys.path!r}
         from test_caches import SOURCE
-        from thumbproxy.caches.disk import DiskCache
+        from thumbproxy.caches.disk.cache import DiskCache
         with DiskCache({str(root)!r})._locked(SOURCE):
             os.kill(os.getpid(), signal.SIGKILL)
     """)

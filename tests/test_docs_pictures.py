@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from thumbproxy.formats import Format
-from thumbproxy.options import OPTIONS, Options
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import OPTIONS, Options
 
 ROOT = Path(__file__).parent.parent
 NEVER_SEEN = {"v", "e"}  # they change nothing in the picture

@@ -31,8 +31,8 @@ from thumbproxy.doctor.simd import compiled_for, cpu_has
 from thumbproxy.doctor.storage import Held, mount_of, storage
 from thumbproxy.doctor.text import lines
 from thumbproxy.rendering.base import Workshop
-from thumbproxy.resources import Bound, Resources
-from thumbproxy.settings import Settings
+from thumbproxy.core.resources import Bound, Resources
+from thumbproxy.config.settings import Settings
 
 KEY = "Xo7vQ2nM9sLr4TzKc1Wb8YpE5HdUfJ6g"
 TOKEN = "Bq3xR8wN5mVt2ZyLk7Sc4PfA9GhDuE1j"

@@ -22,25 +22,16 @@ from test_cli import thumbproxy
 from thumbproxy import Options, Signer
 from thumbproxy.caches.base import Failure, FailureRecord, SourceRecord
 from thumbproxy.cli.explain import explainer
-from thumbproxy.errors import (
-    BrokenImage,
-    OriginBusy,
-    OriginFailed,
-    OriginTimeout,
-    SourceBlocked,
-    SourceNotFound,
-    SourceRefused,
-    ThumbproxyError,
-)
+from thumbproxy.core.errors import BrokenImage, OriginBusy, OriginFailed, OriginTimeout, SourceBlocked, SourceNotFound, SourceRefused, ThumbproxyError
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.prospect import Situation, asked, prospect
 from thumbproxy.explain.text import lines
-from thumbproxy.formats import Format
-from thumbproxy.limits import Limits
-from thumbproxy.media import Validators
-from thumbproxy.setting_kinds import OriginSetting
-from thumbproxy.settings import Settings
-from thumbproxy.urls import UrlCodec
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Validators
+from thumbproxy.config.types import OriginSetting
+from thumbproxy.config.settings import Settings
+from thumbproxy.urls.codec import UrlCodec
 
 KEY = servers.KEY
 OLD_KEY = "the-key-of-last-year-is-an-old-one"

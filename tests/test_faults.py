@@ -31,9 +31,9 @@ from test_herd import TOKEN, Herd, Slow, Work, serving, until, work, workers
 from test_memcached_clients import LIES
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.caches.memcached import MemcachedCache
-from thumbproxy.concurrency import Hold
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.memcached.cache import MemcachedCache
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.core.limits import Deadline
 
 THUMBS = Thumbnails([servers.KEY])
 TEAL, RED = (0, 128, 128), (255, 0, 0)
@@ -287,7 +287,7 @@ def test_a_lease_is_given_back_though_memcached_failed_meanwhile(tmp_path: Path)
 def test_what_is_no_memcached_is_none(
     origin: servers.Server, tmp_path: Path, reply: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
+    monkeypatch.setattr("thumbproxy.caches.memcached.protocol.SILENCE", float(USUAL) / 1000)
     with impostor(lambda talk: talk.say(reply) if reply else talk.reset()) as liar:
         app = ThumbProxy(Gallery(), keys=[servers.KEY], origin=origin.url,
                          cache_dir=str(tmp_path), memcached=[liar.address])  # fmt: skip
@@ -628,8 +628,8 @@ def erring(origin: servers.Server, tmp_path_factory: pytest.TempPathFactory) -> 
 
 HOLD = """
 import os, sys
-from thumbproxy.caches.locks import acquire
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk.locks import acquire
+from thumbproxy.core.limits import Deadline
 file, key = sys.argv[1], eval(sys.argv[2])
 fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
 acquire(fd, key, Deadline(10))

@@ -17,15 +17,15 @@ from test_metrics import TOKEN as METRICS_TOKEN
 from test_metrics import scrape
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.build import standalone
-from thumbproxy.caches.space import FOLDER
-from thumbproxy.errors import OriginFailed, SettingsError
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
-from thumbproxy.ops import MetricsPage, not_found
+from thumbproxy.assembly.build import standalone
+from thumbproxy.caches.disk.size import FOLDER
+from thumbproxy.core.errors import OriginFailed, SettingsError
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Validators
+from thumbproxy.web.admin_endpoints import MetricsPage, not_found
 from thumbproxy.origins.base import FetchRequest
 from thumbproxy.origins.http import HttpOrigin
-from thumbproxy.settings import Settings
+from thumbproxy.config.settings import Settings
 from thumbproxy.warm.journal import Journal, NotAJournal
 
 KEY = servers.KEY

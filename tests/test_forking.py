@@ -16,10 +16,10 @@ import pytest
 import servers
 from origin import Gallery, jpeg
 
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import Hold
-from thumbproxy.forking import PerProcess
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.core.forking import PerProcess
+from thumbproxy.core.limits import Deadline
 
 PROGRAM = Path(__file__).parent / "forks.py"
 TOKEN = "a-token-that-only-the-tests-use"
@@ -98,8 +98,8 @@ def test_a_file_lock_does_not_outlive_its_process_in_a_child(tmp_path: Path) -> 
     """Though the child has the same open file."""
     program = f"""
 import os, sys
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.core.limits import Deadline
 disk = DiskCache({str(tmp_path)!r})
 disk.prepare()
 with disk.hold("work", Deadline(0)):

@@ -21,8 +21,9 @@ import servers
 from faulty import Exchange, FaultyOrigin
 from origin import Gallery, jpeg
 
-from thumbproxy import Thumbnails, health
-from thumbproxy.health import Finding, Probe, Readiness, origin_probe
+from thumbproxy import Thumbnails
+from thumbproxy.web import health
+from thumbproxy.web.health import Finding, Probe, Readiness, origin_probe
 from thumbproxy.rendering.base import Workshop
 
 THUMBS = Thumbnails([servers.KEY])

@@ -21,10 +21,10 @@ from pictures import encoded
 from PIL import Image
 
 from thumbproxy import Thumbnails
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import Hold, in_turn
-from thumbproxy.limits import Deadline
-from thumbproxy.lock_order import Rank
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.scheduling.coalescing import Hold, in_turn
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.lock_order import Rank
 
 THUMBS = Thumbnails([servers.KEY])
 TOKEN = "a-token-that-only-the-tests-use"

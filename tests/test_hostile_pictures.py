@@ -24,11 +24,11 @@ from test_herd import until, workers
 from test_imaging_damage import ARITHMETIC, FOREIGN, SEEDS, mutated
 
 from thumbproxy import Thumbnails
-from thumbproxy.errors import BrokenImage, SourceError
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, SourceError
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 pytestmark = pytest.mark.timeout(300)  # a machine may be busy
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.http import http_date
 
-from thumbproxy.http_dates import read_date
+from thumbproxy.http.dates import read_date
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
 THEN = datetime(2050, 8, 18, 2, 1, 18, tzinfo=UTC)

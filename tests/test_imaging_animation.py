@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from pictures import BLUE, RED, landscape, swapping_profile, with_chunk
 from PIL import Image
 
-from thumbproxy.errors import BadOptions, BrokenImage, UnsupportedImage
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions, BrokenImage, UnsupportedImage
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.codecs.gif.palette import Palettes, shared_palette
 from thumbproxy.imaging.decode import Animation, Frame, decode_frames
 from thumbproxy.imaging.encode import encode_animation, written
 from thumbproxy.imaging.headers import read_header
-from thumbproxy.limits import Limits
+from thumbproxy.core.limits import Limits
 
 LOSSLESS = [Format.GIF, Format.WEBP]
 ALL = sorted({format for format in written() if format.animated}, key=lambda format: format.name)

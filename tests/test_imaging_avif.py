@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pictures import BLUE, GREEN, RED, WHITE, corners, encoded, exif, landscape, opened, quadrants
 from PIL import Image, ImageCms
 
-from thumbproxy.errors import BrokenImage, ThumbproxyError, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.avif.header import read_avif
 from thumbproxy.imaging.codecs.avif.sequence import largest_frame
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads

@@ -18,11 +18,11 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BadOptions, BrokenImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 SIZE = (20, 16)
 RED, BLUE, YELLOW, GREY = (255, 0, 0), (0, 0, 255), (255, 255, 0), (9, 9, 9)

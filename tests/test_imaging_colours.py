@@ -18,10 +18,10 @@ from pictures import (
 )
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 UPRIGHT = [RED, GREEN, BLUE, WHITE]

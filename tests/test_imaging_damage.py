@@ -33,8 +33,8 @@ from pictures import (
 )
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage, SourceError, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, SourceError, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.header import MOST_XMP
 from thumbproxy.imaging.codecs.png.header import essential_png
 from thumbproxy.imaging.codecs.webp import decode as webp
@@ -43,8 +43,8 @@ from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 ENGINE = PillowEngine(LIMITS)

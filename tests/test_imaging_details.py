@@ -9,8 +9,8 @@ import pytest
 from pictures import BLUE, GREEN, encoded, landscape, opened
 from PIL import Image
 
-from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BadOptions, BrokenImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.boxes import Box
 from thumbproxy.imaging.encode import encode as encoded_as
 from thumbproxy.imaging.geometry import plan
@@ -20,9 +20,9 @@ from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.scratch import borrow, give_back
 from thumbproxy.imaging.steps import resize
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.limits import Limits
-from thumbproxy.media import ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import ImageInfo
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 

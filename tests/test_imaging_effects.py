@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pictures import BLUE, RED, encoded, landscape, opened, quadrants
 from PIL import Image
 
-from thumbproxy.errors import BadOptions
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.profiles import coded_profile
 from thumbproxy.imaging.watermark import Watermark, load_watermark
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 COLOURS = landscape(96, 64)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pictures import RED, encoded, landscape, opened, quadrants
 from PIL import Image, ImageDraw
 
-from thumbproxy.errors import BadOptions
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.codecs.indexed import is_drawing
 from thumbproxy.imaging.codecs.registry import encoder_of
 from thumbproxy.imaging.encode import encode, written

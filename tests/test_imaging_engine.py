@@ -30,15 +30,15 @@ from pictures import (
 )
 from PIL import Image
 
-from thumbproxy.errors import BadOptions, BrokenImage, SourceError, UnsupportedImage
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions, BrokenImage, SourceError, UnsupportedImage
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 UPRIGHT = [RED, GREEN, BLUE, WHITE]

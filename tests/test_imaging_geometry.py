@@ -10,20 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from reference_sizes import wanted
 
-from thumbproxy.errors import BadOptions
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
-from thumbproxy.imaging.geometry import (
-    DECODE_MARGINS,
-    Findings,
-    Plan,
-    decode_eighths,
-    plan,
-)
-from thumbproxy.kinds import COMPASS
-from thumbproxy.limits import Limits
-from thumbproxy.media import ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.imaging.geometry import DECODE_MARGINS, Findings, Plan, decode_eighths, plan
+from thumbproxy.urls.value_types import COMPASS
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import ImageInfo
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 

@@ -35,10 +35,10 @@ from references import (
 )
 from specimens import ANIMATIONS, DRAWN, LOOPS, SIZE, SOURCES, TIMES, clear, eight_bits, scene
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 

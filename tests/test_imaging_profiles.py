@@ -31,14 +31,14 @@ from pictures import (
 )
 from PIL import Image, ImageCms
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging import colour
 from thumbproxy.imaging.codecs.header import MOST_PROFILE, inflated
 from thumbproxy.imaging.colour import to_srgb
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 ENGINE = PillowEngine(LIMITS)

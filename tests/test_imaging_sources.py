@@ -32,15 +32,15 @@ from pictures import (
 )
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.decode import Decoded, decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 ENGINE = PillowEngine(LIMITS)

@@ -19,12 +19,12 @@ from references import decoded, difference
 from scenes import PLACES, ball
 from specimens import ADOBE, ANIMATIONS, SOURCES, clear, eight_bits, scene
 
-from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BadOptions, BrokenImage, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
 Variant = tuple[Options, Format]

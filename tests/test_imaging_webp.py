@@ -7,15 +7,15 @@ import pytest
 from pictures import encoded, landscape
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.webp import decode as webp
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 PICTURE = landscape(123, 77)

@@ -13,15 +13,15 @@ from pictures import RED, encoded, landscape, opened, with_chunk
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions, BrokenImage
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.codecs.registry import encoder_of
 from thumbproxy.imaging.exif_fields import exif_values
 from thumbproxy.imaging.fitting import fit
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 ENGINE = PillowEngine(LIMITS)

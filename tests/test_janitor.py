@@ -22,17 +22,17 @@ import servers
 from PIL import Image
 from test_caches import record, rendition, request
 
-from thumbproxy.caches.ages import Ages
+from thumbproxy.caches.disk.age_histogram import Ages
 from thumbproxy.caches.base import Failure, FailureRecord, Scope, SourceRecord
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.space import BLOCK, Space
-from thumbproxy.caches.tally import Tally
-from thumbproxy.caches.usage import Usage
-from thumbproxy.limits import Deadline
-from thumbproxy.media import Validators
-from thumbproxy.metrics import Metrics
-from thumbproxy.settings import Size
-from thumbproxy.thumbnails import Thumbnails
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.size import BLOCK, Space
+from thumbproxy.caches.disk.usage_file import Tally
+from thumbproxy.caches.disk.quota import Usage
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.media import Validators
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.config.settings import Size
+from thumbproxy.urls.builder import Thumbnails
 
 MIB = 1024 * 1024
 FORK = multiprocessing.get_context("forkserver")
@@ -214,7 +214,7 @@ def test_room_that_killed_writers_took_is_given_back(
     assert disk.janitor.usage.read().total == Space(5 * MIB, 1)
     disk.janitor.trim()
     assert disk.janitor.usage.read().total == Space(5 * MIB, 1), "it may still be written"
-    monkeypatch.setattr("thumbproxy.caches.usage._TURN_SECONDS", -1)
+    monkeypatch.setattr("thumbproxy.caches.disk.quota._TURN_SECONDS", -1)
     disk.janitor.trim()
     disk.janitor.trim()
     assert disk.janitor.usage.read().total == Space()

@@ -16,9 +16,10 @@ import pytest
 import servers
 from origin import Gallery, is_close, jpeg, opened
 
-from thumbproxy import Thumbnails, ThumbProxy, lock_order
-from thumbproxy.lock_order import Rank, in_order
-from thumbproxy.responses import Response
+from thumbproxy import Thumbnails, ThumbProxy
+from thumbproxy.core import lock_order
+from thumbproxy.core.lock_order import Rank, in_order
+from thumbproxy.http.responses import Response
 
 THUMBS = Thumbnails([servers.KEY])
 COLORS = {"red": (255, 0, 0), "teal": (0, 128, 128)}
@@ -66,7 +67,7 @@ def test_threads_hold_things_of_their_own() -> None:
 @pytest.mark.parametrize("options", [[], ["-X", "dev"]])
 def test_waits_are_checked_in_development_mode(options: list[str]) -> None:
     program = (
-        "from thumbproxy.lock_order import Rank, in_order\n"
+        "from thumbproxy.core.lock_order import Rank, in_order\n"
         "with in_order(Rank.SLOT), in_order(Rank.REQUEST): pass\n"
     )
     ran = subprocess.run(

@@ -15,7 +15,7 @@ from lock_recorder import DIRECTORY, Edges
 from origin import Gallery, jpeg
 
 from thumbproxy import Thumbnails
-from thumbproxy.lock_order import Rank
+from thumbproxy.core.lock_order import Rank
 
 HERE = Path(__file__).parent
 # Does what is planted, under a name of ours, and says of each what was found.

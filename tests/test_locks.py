@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from thumbproxy.caches.locks import acquire
-from thumbproxy.concurrency import Hold
-from thumbproxy.limits import Deadline
+from thumbproxy.caches.disk.locks import acquire
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.core.limits import Deadline
 
 
 def test_who_wants_all_locks_is_not_starved_by_those_who_hold_one(tmp_path: Path) -> None:

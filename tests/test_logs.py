@@ -22,9 +22,9 @@ import servers
 from origin import jpeg
 
 from thumbproxy import Thumbnails
-from thumbproxy.access import AccessLog, escaped
-from thumbproxy.logs import JsonLines, TextLines, Writer
-from thumbproxy.wsgi import Refusals
+from thumbproxy.telemetry.access_log import AccessLog, escaped
+from thumbproxy.telemetry.logs import JsonLines, TextLines, Writer
+from thumbproxy.web.middleware import Refusals
 
 THUMBS = Thumbnails([servers.KEY])
 HIT = THUMBS.url("cat.jpg", width=60, format="jpg", version="v1")

@@ -21,10 +21,10 @@ from test_caches import CLIENTS, SOURCE, record, rendition, request
 
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.breaker import Breaker
-from thumbproxy.caches.memcached import MemcachedCache
-from thumbproxy.concurrency import Hold
-from thumbproxy.limits import Deadline
-from thumbproxy.metrics import Metrics
+from thumbproxy.caches.memcached.cache import MemcachedCache
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.core.limits import Deadline
+from thumbproxy.telemetry.metrics import Metrics
 
 
 @pytest.fixture(params=CLIENTS)
@@ -206,7 +206,7 @@ def test_a_killed_server_is_a_miss_and_comes_back(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_frozen_server_costs_one_short_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
+    monkeypatch.setattr("thumbproxy.caches.memcached.protocol.SILENCE", float(USUAL) / 1000)
     with servers.memcached() as server:
         assert server.process is not None
         cache = MemcachedCache([f"127.0.0.1:{server.port}"], secret="tests")
@@ -328,10 +328,10 @@ def test_a_lease_of_long_ago_is_not_believed(
     one, two, three = hosts(memcached, "one", "two", "three")
     put_back(one, raw, "work")
     now = time.time()
-    monkeypatch.setattr("thumbproxy.caches.leases.time.time", lambda: now + 10)
+    monkeypatch.setattr("thumbproxy.caches.memcached.lease.time.time", lambda: now + 10)
     with two.hold("work", Deadline(20)) as hold, three.hold("work", Deadline(0.02)) as other:
         assert (hold, other) == (Hold.AT_ONCE, Hold.NOT), "and another takes its place"
-    monkeypatch.setattr("thumbproxy.caches.leases.time.time", lambda: now - 10)
+    monkeypatch.setattr("thumbproxy.caches.memcached.lease.time.time", lambda: now - 10)
     put_back(three, raw, "other work")
     monkeypatch.undo()
     with two.hold("other work", Deadline(20)) as hold:

@@ -23,12 +23,12 @@ from impostors import Impostor, Says, Talk, impostor
 from patience import USUAL
 from test_caches import CLIENTS
 
-from thumbproxy import connecting
-from thumbproxy.caches.client import Client, MakeClient, strict_clients
-from thumbproxy.caches.ketama import Ring
-from thumbproxy.caches.protocol import LARGEST_ITEM, Patience
-from thumbproxy.caches.servers import Servers
-from thumbproxy.endpoints import Endpoint
+from thumbproxy.core import connecting
+from thumbproxy.caches.memcached.client import Client, MakeClient, strict_clients
+from thumbproxy.caches.memcached.ketama import Ring
+from thumbproxy.caches.memcached.protocol import LARGEST_ITEM, Patience
+from thumbproxy.caches.memcached.servers import Servers
+from thumbproxy.core.endpoints import Endpoint
 
 # What a busy machine may take besides; where nothing bounds it, it is 5 s and more.
 LATE = 2.0
@@ -188,7 +188,7 @@ def test_a_slow_resolver_is_not_waited_for_and_not_asked_twice(
         return [(socket.AF_INET, (servers.HOST, port))]
 
     monkeypatch.setattr(connecting, "_look_up", slow)
-    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
+    monkeypatch.setattr("thumbproxy.caches.memcached.protocol.SILENCE", float(USUAL) / 1000)
     make = strict_clients([f"cache.example:{memcached.port}"])
     for _ in range(3):
         began = time.monotonic()
@@ -267,7 +267,7 @@ LIES: dict[str, Says] = {
 
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Says], tuple[Servers, Impostor]]]:
-    monkeypatch.setattr("thumbproxy.caches.protocol.SILENCE", float(USUAL) / 1000)
+    monkeypatch.setattr("thumbproxy.caches.memcached.protocol.SILENCE", float(USUAL) / 1000)
     with ExitStack() as stack:
 
         def begin(says: Says) -> tuple[Servers, Impostor]:

@@ -19,11 +19,11 @@ from werkzeug.test import Client
 
 from thumbproxy import Folder, Options, Signer, Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Failure, FailureRecord
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import Remembered
-from thumbproxy.errors import SourceNotFound
-from thumbproxy.media import Validators
-from thumbproxy.urls import UrlCodec
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.scheduling.coalescing import Remembered
+from thumbproxy.core.errors import SourceNotFound
+from thumbproxy.core.media import Validators
+from thumbproxy.urls.codec import UrlCodec
 
 THUMBS = Thumbnails(keys=[KEY])
 # Bytes that the source of a refusal has, and that nobody may keep.

@@ -28,12 +28,14 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 from test_responses import all_errors
 
-from thumbproxy import Thumbnails, errors, metrics
-from thumbproxy.formats import Format
-from thumbproxy.metrics import Metrics, failure_of, outcome_of, prometheus, result_of
-from thumbproxy.ops import MetricsPage, not_found, settled
-from thumbproxy.server import share_metrics
-from thumbproxy.settings import Settings
+from thumbproxy import Thumbnails
+from thumbproxy.core import errors
+from thumbproxy.telemetry import metrics
+from thumbproxy.core.formats import Format
+from thumbproxy.telemetry.metrics import Metrics, failure_of, outcome_of, prometheus, result_of
+from thumbproxy.web.admin_endpoints import MetricsPage, not_found, settled
+from thumbproxy.server.gunicorn_app import share_metrics
+from thumbproxy.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-that-only-the-tests-use"
@@ -44,10 +46,10 @@ REQUESTS = ("thumbproxy_requests_total", (("result", "hit_disk"), ("status", "20
 # The standalone server, around an application that counts a hit and says which worker it is.
 COUNTING = """
 import os, sys
-from thumbproxy.metrics import prometheus
-from thumbproxy.ops import MetricsPage, plain
-from thumbproxy.server import run, share_metrics
-from thumbproxy.settings import Settings
+from thumbproxy.telemetry.metrics import prometheus
+from thumbproxy.web.admin_endpoints import MetricsPage, plain
+from thumbproxy.server.gunicorn_app import run, share_metrics
+from thumbproxy.config.settings import Settings
 
 def count(environ, start_response):
     metrics.request("hit_disk", 200, 1000, 0.0002)
@@ -273,7 +275,7 @@ def test_label_values_are_a_closed_set(name: str, arguments: tuple[Any, ...]) ->
 def test_nothing_loads_prometheus_client_but_who_counts() -> None:
     """It decides when it is loaded whether processes share what they count."""
     code = (
-        "import sys, thumbproxy.server, thumbproxy.build; print('prometheus_client' in sys.modules)"
+        "import sys, thumbproxy.server.gunicorn_app, thumbproxy.assembly.build; print('prometheus_client' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "False"
@@ -283,7 +285,7 @@ def test_without_prometheus_client_there_is_a_metrics_that_counts_nothing() -> N
     code = """
 import sys
 sys.modules["prometheus_client"] = None
-from thumbproxy.metrics import Metrics, prometheus
+from thumbproxy.telemetry.metrics import Metrics, prometheus
 Metrics().request("miss", 200, 1, 0.1)
 try:
     prometheus()

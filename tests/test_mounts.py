@@ -22,8 +22,8 @@ from test_janitor import kept, real
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope, SourceRecord
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.space import Space
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.size import Space
 
 SOURCES = ("photos/a.jpg", "photos/2024/b.jpg", "other/c.jpg")
 SCOPES = ["photos/a.jpg", "photos/2024/", "photos/", ""]

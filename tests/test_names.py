@@ -15,14 +15,14 @@ from origin import Gallery, jpeg
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.layout import Layout
-from thumbproxy.errors import BadOptions, BadSource, SettingsError
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
-from thumbproxy.responses import Response
-from thumbproxy.signing import Signer
-from thumbproxy.urls import ImageRequest, UrlCodec, check_source
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.layout import Layout
+from thumbproxy.core.errors import BadOptions, BadSource, SettingsError
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
+from thumbproxy.http.responses import Response
+from thumbproxy.urls.signing import Signer
+from thumbproxy.urls.codec import ImageRequest, UrlCodec, check_source
 
 KEY = servers.KEY
 SIGNER = Signer([KEY])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from thumbproxy.formats import Format
-from thumbproxy.media import ImageInfo
-from thumbproxy.negotiate import accepted, negotiate, settle
-from thumbproxy.options import Options
-from thumbproxy.urls import ImageRequest
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import ImageInfo
+from thumbproxy.http.negotiation import accepted, negotiate, settle
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.codec import ImageRequest
 
 AUTO = ImageRequest("a.jpg", Options(), "_.S.auto", Format.JPEG, auto=True)
 PHOTO = ImageInfo(Format.JPEG, 4000, 3000)

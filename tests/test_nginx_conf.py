@@ -13,9 +13,9 @@ import nginx
 import pytest
 from echo import MODIFIED, Echo, EchoServer, Site, serving
 
-from thumbproxy.formats import Format
-from thumbproxy.negotiate import PREFERENCE, accepted
-from thumbproxy.responses import content_disposition
+from thumbproxy.core.formats import Format
+from thumbproxy.http.negotiation import PREFERENCE, accepted
+from thumbproxy.http.responses import content_disposition
 
 SIGNATURE = "A-_Sn1043zAIVMTaqlCEjg"
 NAMES = [

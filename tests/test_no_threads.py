@@ -14,15 +14,15 @@ import pytest
 from hostile_engine import HostileEngine
 from pictures import encoded, quadrants
 
-from thumbproxy import health
-from thumbproxy.connecting import resolve
-from thumbproxy.errors import EngineFailed
-from thumbproxy.formats import Format
-from thumbproxy.health import Finding, Probe
+from thumbproxy.web import health
+from thumbproxy.core.connecting import resolve
+from thumbproxy.core.errors import EngineFailed
+from thumbproxy.core.formats import Format
+from thumbproxy.web.health import Finding, Probe
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.logs import Writer
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.telemetry.logs import Writer
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads

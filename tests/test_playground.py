@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
-from thumbproxy.playground import GalleryApp, gallery, list_pictures, make_samples
-from thumbproxy.playground.folder import version_of
-from thumbproxy.playground.names import ANIMATION, CHART, HERO, LOGO, SIDEWAYS
-from thumbproxy.playground.samples import SAMPLES
-from thumbproxy.signing import Signer
-from thumbproxy.thumbnails import Thumbnails
-from thumbproxy.urls import UrlCodec
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
+from thumbproxy.demo import GalleryApp, gallery, list_pictures, make_samples
+from thumbproxy.demo.folder import version_of
+from thumbproxy.demo.names import ANIMATION, CHART, HERO, LOGO, SIDEWAYS
+from thumbproxy.demo.samples import SAMPLES
+from thumbproxy.urls.signing import Signer
+from thumbproxy.urls.builder import Thumbnails
+from thumbproxy.urls.codec import UrlCodec
 
 KEY = "a key that only this test has"
 VOID = {"meta", "link", "source", "img", "br", "wbr"}

@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from thumbproxy import uwsgi
-from thumbproxy.presence import client_stays
+from thumbproxy.core import uwsgi
+from thumbproxy.service.client_presence import client_stays
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -22,12 +22,12 @@ from origin import Gallery, is_close, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope
-from thumbproxy.errors import BadSource
+from thumbproxy.core.errors import BadSource
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.media import Encoded
-from thumbproxy.purge import scope_of
-from thumbproxy.responses import Response
-from thumbproxy.tags import tag_of, tags_of
+from thumbproxy.core.media import Encoded
+from thumbproxy.purging.purger import scope_of
+from thumbproxy.http.responses import Response
+from thumbproxy.http.cache_tags import tag_of, tags_of
 
 KEY = servers.KEY
 TOKEN = "a-token-that-only-the-tests-use"
@@ -334,7 +334,7 @@ class SlowEngine(PillowEngine):
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> type[SlowEngine]:
     SlowEngine.began, SlowEngine.free = threading.Event(), threading.Event()
     SlowEngine.held = False
-    monkeypatch.setattr("thumbproxy.adapters.PillowEngine", SlowEngine)
+    monkeypatch.setattr("thumbproxy.assembly.factories.PillowEngine", SlowEngine)
     return SlowEngine
 
 

@@ -19,11 +19,11 @@ from test_purge import CAT, KEY, RED, SCOPES, TEAL, THUMBS, Make, get, is_hit, k
 
 from thumbproxy import ThumbProxy
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.caches.host import Host, Journal
-from thumbproxy.caches.memcached import LARGEST_VALUE, MemcachedCache
-from thumbproxy.caches.purges import RETENTION, Purge, PurgeLog, new_log, new_purge
-from thumbproxy.errors import PurgeFailed
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.purging.coordinator import Host, Journal
+from thumbproxy.caches.memcached.cache import LARGEST_VALUE, MemcachedCache
+from thumbproxy.caches.purge_log import RETENTION, Purge, PurgeLog, new_log, new_purge
+from thumbproxy.core.errors import PurgeFailed
 
 # Seconds. What is promised is 2; a busy machine may need more, and who is not told never does it.
 PROMISED = 10.0

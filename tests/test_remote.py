@@ -12,12 +12,12 @@ from faulty import FaultyOrigin, replies
 from origin import Gallery, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.errors import SettingsError
-from thumbproxy.hosts import told_url
+from thumbproxy.core.errors import SettingsError
+from thumbproxy.urls.hosts import told_url
 from thumbproxy.origins.remote import RemoteOrigin
-from thumbproxy.setting_kinds import OriginSetting
-from thumbproxy.settings import Settings
-from thumbproxy.urls import remote_source
+from thumbproxy.config.types import OriginSetting
+from thumbproxy.config.settings import Settings
+from thumbproxy.urls.codec import remote_source
 
 THUMBS = Thumbnails([servers.KEY])
 

@@ -11,26 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.errors import BrokenImage, DecoderFailed, Expired, ThumbproxyError
-from thumbproxy.formats import Format
-from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.errors import BrokenImage, DecoderFailed, Expired, ThumbproxyError
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
-from thumbproxy.rendering.messages import (
-    HEAD,
-    MOST_HEADER,
-    Garbled,
-    check_picture,
-    failed,
-    header_length,
-    hello,
-    made,
-    order,
-    read_hello,
-    read_order,
-    read_reply,
-)
+from thumbproxy.rendering.messages import HEAD, MOST_HEADER, Garbled, check_picture, failed, header_length, hello, made, order, read_hello, read_order, read_reply
 
 TASK = Task(b"source", ((Options(width=10), Format.JPEG), (Options(), Format.JSON)))
 LIMITS = Limits()

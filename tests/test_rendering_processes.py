@@ -23,28 +23,18 @@ from pictures import encoded
 from PIL import Image
 from servers import freeze
 
-from thumbproxy.adapters import engine_of
-from thumbproxy.errors import (
-    BadOptions,
-    BrokenImage,
-    CapacityError,
-    DecoderFailed,
-    EngineFailed,
-    Overloaded,
-    RenderKilled,
-    RenderTooSlow,
-    ThumbproxyError,
-)
-from thumbproxy.formats import Format
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded
-from thumbproxy.metrics import Ended, Metrics
-from thumbproxy.options import Options
+from thumbproxy.assembly.factories import engine_of
+from thumbproxy.core.errors import BadOptions, BrokenImage, CapacityError, DecoderFailed, EngineFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.telemetry.metrics import Ended, Metrics
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.messages import HEAD
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.settings import Settings
+from thumbproxy.config.settings import Settings
 
 MIB = 1024 * 1024
 # Seconds. With nothing else to do, the machine needs a thousandth of it; and whoever waited for
@@ -543,9 +533,9 @@ def test_signals_to_the_whole_group_do_not_stop_renders(
 ASKER = """
 import os, sys, threading
 from hostile_engine import HostileEngine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 

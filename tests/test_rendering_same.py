@@ -12,13 +12,13 @@ from pictures import encoded, landscape
 from PIL import Image
 from specimens import ANIMATIONS, SOURCES
 
-from thumbproxy.errors import ThumbproxyError
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import ThumbproxyError
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads

@@ -16,12 +16,12 @@ from PIL import Image
 from servers import HOST, KEY, Server, free_port, freeze, running, thumbproxy
 
 from thumbproxy import Thumbnails
-from thumbproxy.adapters import engine_of, runner_of
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.metrics import Metrics
+from thumbproxy.assembly.factories import engine_of, runner_of
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.settings import Settings
+from thumbproxy.config.settings import Settings
 
 THUMBS = Thumbnails(keys=[KEY])
 

@@ -11,25 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pictures import encoded, quadrants
 
-from thumbproxy.errors import (
-    BrokenImage,
-    ClientGone,
-    DecoderFailed,
-    Overloaded,
-    RenderKilled,
-    RenderTooSlow,
-    ThumbproxyError,
-    TooSlow,
-)
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, ClientGone, DecoderFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded, ImageInfo
-from thumbproxy.metrics import Metrics
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task, Workshop
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.renders import Renders
+from thumbproxy.service.render_queue import Renders
 
 INFO = ImageInfo(Format.PNG, 100, 80)
 ENGINE = PillowEngine(Limits())
@@ -117,7 +108,7 @@ def test_what_brought_a_decoder_down_is_left_alone_for_a_while_in_any_size(
     runner.failure = None
     assert one(made, "another").body == b"bytes"
     later = time.monotonic() + 61
-    monkeypatch.setattr("thumbproxy.concurrency.time.monotonic", lambda: later)
+    monkeypatch.setattr("thumbproxy.scheduling.coalescing.time.monotonic", lambda: later)
     assert one(made).body == b"bytes", "but only for a while"
 
 
@@ -152,7 +143,7 @@ def test_what_was_killed_is_tried_again_but_not_for_ever(monkeypatch: pytest.Mon
     runner.failure = None
     assert one(made, "another").body == b"bytes"
     later = time.monotonic() + 61
-    monkeypatch.setattr("thumbproxy.concurrency.time.monotonic", lambda: later)
+    monkeypatch.setattr("thumbproxy.scheduling.coalescing.time.monotonic", lambda: later)
     assert one(made).body == b"bytes", "but only for a while"
 
 

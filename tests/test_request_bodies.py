@@ -20,14 +20,15 @@ import servers
 from faulty import FaultyOrigin, replies
 from origin import jpeg
 
-from thumbproxy import Thumbnails, bodies
-from thumbproxy.bodies import Body, Chunks, Length, Room
+from thumbproxy import Thumbnails
+from thumbproxy.server import request_bodies
+from thumbproxy.server.request_bodies import Body, Chunks, Length, Room
 
 ROOT = Path(__file__).parent.parent
 HIT = Thumbnails([servers.KEY]).url("cat.jpg", width=60, format="jpg", version="v1")
 CROWD = 130
 IMPATIENT = """
-from thumbproxy.worker import Worker
+from thumbproxy.server.worker import Worker
 
 class Impatient(Worker):
     body_seconds = 3.0
@@ -242,12 +243,12 @@ def before_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Ser
     place = tmp_path_factory.mktemp("app")
     (place / "site_app.py").write_text(
         "from test_request_bodies import application as app\n"
-        "from thumbproxy.build import ThumbProxy\n"
+        "from thumbproxy.assembly.build import ThumbProxy\n"
         f"application = ThumbProxy(app, keys=[{servers.KEY!r}], cache_dir={str(place)!r})\n"
     )
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"{servers.HOST}:{port}", "--threads",
-               "4", "-k", "thumbproxy.server.Worker", "--worker-tmp-dir", "/dev/shm",
+               "4", "-k", "thumbproxy.server.gunicorn_app.Worker", "--worker-tmp-dir", "/dev/shm",
                "--graceful-timeout", "60", "site_app"]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": f"{place}:{ROOT}:{ROOT / 'tests'}"}
     with (
@@ -379,7 +380,7 @@ def test_a_body_is_kept_in_memory_and_then_in_a_file(monkeypatch: pytest.MonkeyP
     assert body.add(b"next") == b"next"
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
     assert read(body) == data
-    monkeypatch.setattr(bodies, "_MOST_IN_ALL", 100_000)
+    monkeypatch.setattr(request_bodies, "_MOST_IN_ALL", 100_000)
     assert room.full
     body.close()
     assert not room.full
@@ -390,7 +391,7 @@ def test_a_body_is_kept_in_memory_and_then_in_a_file(monkeypatch: pytest.MonkeyP
 def test_of_a_long_body_no_more_is_kept_than_may_be(
     monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(bodies, bound, 100_000)
+    monkeypatch.setattr(request_bodies, bound, 100_000)
     body, data = Body(Length(1_000_000), Room()), os.urandom(1_000_000)
     kept = 0
     while not body.ready:
@@ -407,7 +408,7 @@ def test_where_no_file_can_be_made_a_body_is_read_on_by_its_thread(
     def full(**_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bodies.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(request_bodies.tempfile, "TemporaryFile", full)
     room = Room()
     for _ in range(2):
         body = Body(Length(1_000_000), room)

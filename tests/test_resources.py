@@ -16,9 +16,9 @@ from cgroups import quota_of_a_half
 from click.testing import CliRunner
 
 from thumbproxy.cli import main
-from thumbproxy.resources import Bound, Resources, available, size
-from thumbproxy.settings import Settings
-from thumbproxy.sizing import renders_alone, sized
+from thumbproxy.core.resources import Bound, Resources, available, size
+from thumbproxy.config.settings import Settings
+from thumbproxy.config.sizing import renders_alone, sized
 
 CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
 MIB = 1024 * 1024
@@ -164,7 +164,7 @@ def test_one_process_makes_as_many_pictures_as_there_is_room_for() -> None:
 
 
 TELL = (
-    "from thumbproxy.resources import available; found = available().processors; "
+    "from thumbproxy.core.resources import available; found = available().processors; "
     "print(found.amount, found.source)"
 )
 

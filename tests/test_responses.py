@@ -11,19 +11,13 @@ from wsgiref.util import FileWrapper
 import pytest
 from werkzeug.http import parse_options_header
 
-from thumbproxy import errors
-from thumbproxy.filepart import FilePart
-from thumbproxy.formats import Format
-from thumbproxy.media import Rendition
-from thumbproxy.options import Options
-from thumbproxy.responses import (
-    CachePolicy,
-    Response,
-    content_disposition,
-    error_response,
-    image_response,
-)
-from thumbproxy.urls import ImageRequest
+from thumbproxy.core import errors
+from thumbproxy.http.file_range import FilePart
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import Rendition
+from thumbproxy.urls.options import Options
+from thumbproxy.http.responses import CachePolicy, Response, content_disposition, error_response, image_response
+from thumbproxy.urls.codec import ImageRequest
 
 MODIFIED = 1_700_000_000  # Tue, 14 Nov 2023 22:13:20 GMT
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"

@@ -11,19 +11,13 @@ import pytest
 from explorer import Failed, Play, explore, replay
 from test_caches import SOURCE, record, rendition, request
 
-from thumbproxy.admission import Slots
+from thumbproxy.scheduling.admission import Slots
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.disk import DiskCache
-from thumbproxy.concurrency import Flights, Hold, in_turn
-from thumbproxy.errors import (
-    BrokenImage,
-    ClientGone,
-    Overloaded,
-    ThumbproxyError,
-    TooSlow,
-)
-from thumbproxy.limits import Deadline
-from thumbproxy.lock_order import Rank
+from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.scheduling.coalescing import Flights, Hold, in_turn
+from thumbproxy.core.errors import BrokenImage, ClientGone, Overloaded, ThumbproxyError, TooSlow
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.lock_order import Rank
 
 Check = Callable[[], object]
 

@@ -24,16 +24,16 @@ from origin import Gallery, jpeg
 from test_responses import all_errors
 
 from thumbproxy import HttpOrigin, Options, Signer, ThumbProxy
-from thumbproxy.cdn.cloudflare import Cloudflare
-from thumbproxy.cdn.fastly import Fastly
-from thumbproxy.errors import BadSource, SettingsError, ThumbproxyError
-from thumbproxy.formats import Format
-from thumbproxy.media import Rendition
-from thumbproxy.responses import CachePolicy, Response, error_response, image_response
-from thumbproxy.setting_kinds import CdnSetting, OriginSetting
-from thumbproxy.settings import Settings
-from thumbproxy.upstream import Upstream
-from thumbproxy.urls import ImageRequest, UrlCodec, check_source
+from thumbproxy.purging.cdn.cloudflare import Cloudflare
+from thumbproxy.purging.cdn.fastly import Fastly
+from thumbproxy.core.errors import BadSource, SettingsError, ThumbproxyError
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import Rendition
+from thumbproxy.http.responses import CachePolicy, Response, error_response, image_response
+from thumbproxy.config.types import CdnSetting, OriginSetting
+from thumbproxy.config.settings import Settings
+from thumbproxy.web.reverse_proxy import Upstream
+from thumbproxy.urls.codec import ImageRequest, UrlCodec, check_source
 
 # Every secret has this word in it, so one look finds them all.
 WORD = "xyzzy"

@@ -19,9 +19,9 @@ from origin import Gallery, is_close, jpeg, opened
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.media import Encoded, Rendition
+from thumbproxy.core.media import Encoded, Rendition
 from thumbproxy.origins.base import Fetched, FetchRequest
-from thumbproxy.responses import Response
+from thumbproxy.http.responses import Response
 
 KEY = servers.KEY
 THUMBS = Thumbnails([KEY])
@@ -536,7 +536,7 @@ def test_a_disk_that_cannot_take_the_news_serves_nothing_old(
     def full(*args: Any, **more: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("thumbproxy.caches.disk.os.write", full)
+    monkeypatch.setattr("thumbproxy.caches.disk.cache.os.write", full)
     for _ in range(2):
         reply = get(app)
         assert is_close(opened(reply.body), RED)

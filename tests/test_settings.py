@@ -12,11 +12,11 @@ import pytest
 import servers
 
 from thumbproxy import ThumbProxy
-from thumbproxy.build import application, standalone
-from thumbproxy.errors import SettingsError
-from thumbproxy.limits import Limits
-from thumbproxy.setting_kinds import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
-from thumbproxy.settings import Settings, UnusableSettings, overridden
+from thumbproxy.assembly.build import application, standalone
+from thumbproxy.core.errors import SettingsError
+from thumbproxy.core.limits import Limits
+from thumbproxy.config.types import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
+from thumbproxy.config.settings import Settings, UnusableSettings, overridden
 
 KEY = "a-key-that-only-the-tests-use"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thumbproxy.signing import Signer
+from thumbproxy.urls.signing import Signer
 
 OLD, NEW = "old-key-of-sixteen-bytes", "new-key-of-sixteen-bytes"
 

@@ -29,7 +29,7 @@ LARGE = THUMBS.url("noise.png", format="png", version="v1")
 THREADS = 4
 # As the server has it, but that it loses patience sooner.
 IMPATIENT = """
-from thumbproxy.worker import Worker
+from thumbproxy.server.worker import Worker
 
 class Impatient(Worker):
     head_seconds = 3.0
@@ -227,7 +227,7 @@ def test_an_application_that_fails_in_the_middle_spoils_one_reply(
     (tmp_path / "failing.py").write_text(FAILING)
     port = servers.free_port()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"{servers.HOST}:{port}", "--threads",
-               "8", "-k", "thumbproxy.worker.Worker", "failing:application"]  # fmt: skip
+               "8", "-k", "thumbproxy.server.worker.Worker", "failing:application"]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     with (
         (tmp_path / "log").open("wb") as log,
@@ -249,7 +249,7 @@ def test_an_application_that_fails_in_the_middle_spoils_one_reply(
 def test_a_server_may_have_as_many_files_as_it_needs(soft: int, hard: int, allowed: int) -> None:
     program = f"""
 import resource
-from thumbproxy.clients import allowed_files
+from thumbproxy.server.connection import allowed_files
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(allowed_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """

@@ -35,11 +35,11 @@ from test_urls import VECTOR_KEY, VECTORS
 
 import thumbproxy
 from thumbproxy import Signer, Thumbnails, ThumbProxy
-from thumbproxy.build import standalone
+from thumbproxy.assembly.build import standalone
 from thumbproxy.cli import main
-from thumbproxy.setting_kinds import EXAMPLE_KEYS
-from thumbproxy.settings import Settings
-from thumbproxy.urls import UrlCodec
+from thumbproxy.config.types import EXAMPLE_KEYS
+from thumbproxy.config.settings import Settings
+from thumbproxy.urls.codec import UrlCodec
 
 # What other tests run, in their own way.
 ELSEWHERE = {

@@ -21,8 +21,8 @@ from processes import family
 from snippets import COMMAND, Reader, claim
 
 from thumbproxy import Thumbnails
-from thumbproxy.setting_kinds import EXAMPLE_KEYS
-from thumbproxy.settings import Settings
+from thumbproxy.config.types import EXAMPLE_KEYS
+from thumbproxy.config.settings import Settings
 
 THUMBS = Thumbnails([servers.KEY])
 # Each command is a process of its own, and a machine may be busy.

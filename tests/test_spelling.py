@@ -16,9 +16,9 @@ from origin import jpeg, opened
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope
-from thumbproxy.caches.purges import new_log, new_purge
-from thumbproxy.spelling import composed, spellings
-from thumbproxy.tags import tag_of, tags_of
+from thumbproxy.caches.purge_log import new_log, new_purge
+from thumbproxy.core.spelling import composed, spellings
+from thumbproxy.http.cache_tags import tag_of, tags_of
 
 THUMBS = Thumbnails([servers.KEY])
 FOLDER, FILE = "m\u00e9dias", "\u00e9t\u00e9.jpg"

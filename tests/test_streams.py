@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from thumbproxy import streams
-from thumbproxy.bodies import PACE
-from thumbproxy.streams import Incoming, Outgoing, SlowClient, Wait
+from thumbproxy.server import buffered_io
+from thumbproxy.server.request_bodies import PACE
+from thumbproxy.server.buffered_io import Incoming, Outgoing, SlowClient, Wait
 
 HELD = 256 * 1024
 
@@ -179,7 +179,7 @@ def test_a_body_that_comes_late_is_read_and_one_that_does_not_is_given_up(
         reading = pool.submit(incoming.recv, 10)
         client.sendall(b"late")
         assert reading.result(5) == b"late"
-    monkeypatch.setattr(streams, "PATIENCE", 0.05)
+    monkeypatch.setattr(buffered_io, "PATIENCE", 0.05)
     with pytest.raises(TimeoutError, match="too slow"):
         Incoming(ours, Wait(1)).recv(10)
     client.close()
@@ -190,7 +190,7 @@ def test_a_body_that_drips_is_given_up_as_one_that_stalls(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some bytes do not buy more time; so many do."""
-    monkeypatch.setattr(streams, "PATIENCE", 0.3)
+    monkeypatch.setattr(buffered_io, "PATIENCE", 0.3)
     ours, client = ends
     stopped = threading.Event()
 
@@ -218,8 +218,8 @@ def test_a_body_that_drips_is_given_up_as_one_that_stalls(
 def test_when_the_process_ends_bodies_are_not_waited_for_but_replies_are(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_LOOK", 0.01)
-    monkeypatch.setattr(streams, "_HURRY", 0.05)
+    monkeypatch.setattr(buffered_io, "_LOOK", 0.01)
+    monkeypatch.setattr(buffered_io, "_HURRY", 0.05)
     ours, client = ends
     wait = Wait(1)
     wait.hurried = lambda: True
@@ -236,7 +236,7 @@ def test_when_the_process_ends_bodies_are_not_waited_for_but_replies_are(
 
 def test_what_waits_in_memory_is_bounded_over_all_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many waits in its thread, until its client takes something or is hung up on."""
-    monkeypatch.setattr(streams, "_MOST_HELD_IN_ALL", 3_000_000)
+    monkeypatch.setattr(buffered_io, "_MOST_HELD_IN_ALL", 3_000_000)
     monkeypatch.setattr(Wait.__call__, "__defaults__", (0.05,))
     wait, pairs = Wait(1), [socket.socketpair() for _ in range(3)]
     for ours, _ in pairs:

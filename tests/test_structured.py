@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.structured import dictionary
+from thumbproxy.http.structured_fields import dictionary
 
 
 @pytest.mark.parametrize(

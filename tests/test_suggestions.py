@@ -11,10 +11,10 @@ import servers
 from click.testing import CliRunner
 
 from thumbproxy import Options, Thumbnails
-from thumbproxy.adapters import engine_of
+from thumbproxy.assembly.factories import engine_of
 from thumbproxy.cli import main
-from thumbproxy.limits import Limits
-from thumbproxy.settings import Settings
+from thumbproxy.core.limits import Limits
+from thumbproxy.config.settings import Settings
 
 KEY = servers.KEY
 CARD = {"card": "w_400,h_300,fit_cover"}

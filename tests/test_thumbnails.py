@@ -14,9 +14,9 @@ import jinja2
 import pytest
 
 from thumbproxy import Thumbnails
-from thumbproxy.errors import BadOptions, BadSource
-from thumbproxy.signing import Signer
-from thumbproxy.urls import UrlCodec
+from thumbproxy.core.errors import BadOptions, BadSource
+from thumbproxy.urls.signing import Signer
+from thumbproxy.urls.codec import UrlCodec
 
 KEY = "a-key-that-only-the-tests-use"
 THUMBS = Thumbnails(

@@ -19,8 +19,8 @@ from faulty import Exchange, FaultyOrigin, Script, replies, sends
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
-from thumbproxy.admission import Gate
-from thumbproxy.upstream import Gated, Upstream
+from thumbproxy.scheduling.admission import Gate
+from thumbproxy.web.reverse_proxy import Gated, Upstream
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ENVIRON = {

@@ -23,9 +23,9 @@ from origin import Gallery, jpeg
 from test_cli import thumbproxy
 
 from thumbproxy import Signer
-from thumbproxy.formats import Format
-from thumbproxy.limits import Limits
-from thumbproxy.urls import UrlCodec
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.codec import UrlCodec
 from thumbproxy.warm import listings
 from thumbproxy.warm.fleet import FleetWarmer
 from thumbproxy.warm.journal import Journal, JournalInUse, digest
@@ -70,7 +70,7 @@ def folder_of_pictures(folder: Path, number: int = 3) -> Path:
 
 
 def hits_only(server: servers.Server, sources: Iterable[str], formats: Iterable[str]) -> None:
-    from thumbproxy.options import Options  # noqa: PLC0415
+    from thumbproxy.urls.options import Options  # noqa: PLC0415
 
     for source in sources:
         for format in formats:

@@ -10,18 +10,18 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` would have to be loaded to begin
 if TYPE_CHECKING:
-    from thumbproxy.build import ThumbProxy, application
+    from thumbproxy.assembly.build import ThumbProxy, application
     from thumbproxy.caches.base import Scope
-    from thumbproxy.errors import BadOptions, BadSource, SettingsError, ThumbproxyError
-    from thumbproxy.options import OptionKeywords, Options
+    from thumbproxy.core.errors import BadOptions, BadSource, SettingsError, ThumbproxyError
+    from thumbproxy.urls.options import OptionKeywords, Options
     from thumbproxy.origins.folder import Folder
     from thumbproxy.origins.http import HttpOrigin
     from thumbproxy.origins.remote import RemoteOrigin
     from thumbproxy.origins.wsgi import WsgiOrigin
-    from thumbproxy.purge import PurgeResult
-    from thumbproxy.signing import Signer
-    from thumbproxy.thumbnails import Thumbnails
-    from thumbproxy.urls import remote_source
+    from thumbproxy.purging.purger import PurgeResult
+    from thumbproxy.urls.signing import Signer
+    from thumbproxy.urls.builder import Thumbnails
+    from thumbproxy.urls.codec import remote_source
 
 __all__ = [
     "BadOptions",
@@ -45,23 +45,23 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PLACES = {
-    "BadOptions": "thumbproxy.errors",
-    "BadSource": "thumbproxy.errors",
+    "BadOptions": "thumbproxy.core.errors",
+    "BadSource": "thumbproxy.core.errors",
     "Folder": "thumbproxy.origins.folder",
     "HttpOrigin": "thumbproxy.origins.http",
-    "OptionKeywords": "thumbproxy.options",
-    "Options": "thumbproxy.options",
-    "PurgeResult": "thumbproxy.purge",
+    "OptionKeywords": "thumbproxy.urls.options",
+    "Options": "thumbproxy.urls.options",
+    "PurgeResult": "thumbproxy.purging.purger",
     "RemoteOrigin": "thumbproxy.origins.remote",
     "Scope": "thumbproxy.caches.base",
-    "SettingsError": "thumbproxy.errors",
-    "Signer": "thumbproxy.signing",
-    "ThumbProxy": "thumbproxy.build",
-    "Thumbnails": "thumbproxy.thumbnails",
-    "ThumbproxyError": "thumbproxy.errors",
+    "SettingsError": "thumbproxy.core.errors",
+    "Signer": "thumbproxy.urls.signing",
+    "ThumbProxy": "thumbproxy.assembly.build",
+    "Thumbnails": "thumbproxy.urls.builder",
+    "ThumbproxyError": "thumbproxy.core.errors",
     "WsgiOrigin": "thumbproxy.origins.wsgi",
-    "application": "thumbproxy.build",
-    "remote_source": "thumbproxy.urls",
+    "application": "thumbproxy.assembly.build",
+    "remote_source": "thumbproxy.urls.codec",
 }
 
 

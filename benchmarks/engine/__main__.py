@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from . import many, memory, plots, report, sharp
 from .fidelity import Wholes, wholes

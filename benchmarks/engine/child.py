@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .makers import MAKERS, Make, Task
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .makers import Task
 from .rivals import Rival

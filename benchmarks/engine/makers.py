@@ -14,10 +14,10 @@ import PIL
 import pyvips
 from PIL import Image
 
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.limits import Limits
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.urls.options import Options
 
 QUALITIES = {Format.JPEG: 80, Format.WEBP: 82, Format.AVIF: 65}
 NAMES = {Format.JPEG: "JPEG", Format.WEBP: "WebP", Format.AVIF: "AVIF", Format.PNG: "PNG"}

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from thumbproxy.formats import Format
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 
 from .fidelity import ssim
 from .makers import NAMES, OURS

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .fidelity import Wholes, decibels, file_ssim, reference
 from .makers import NAMES, Task

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .makers import Task
 from .rivals import Command, Rival, running

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .report import Results
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 from .makers import AVIF_EFFORT, PNG_LEVEL, QUALITIES, WEBP_EFFORT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 
 # Of PNG and WebP, which nobody serves at the size of a camera.
 _PIXELS = 5_000_000

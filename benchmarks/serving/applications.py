@@ -12,9 +12,9 @@ from typing import Any
 
 from werkzeug.test import create_environ
 
-from thumbproxy.adapters import configured_origins
-from thumbproxy.build import application, parts
-from thumbproxy.settings import Settings
+from thumbproxy.assembly.factories import configured_origins
+from thumbproxy.assembly.build import application, parts
+from thumbproxy.config.settings import Settings
 
 from .photo import ACCEPT
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Validators
 from thumbproxy.origins.base import FetchRequest
 
 Ask = Callable[..., FetchRequest]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.origins.addresses import AllowedNetworks, carried_address, is_global
+from thumbproxy.origins.network.addresses import AllowedNetworks, carried_address, is_global
 
 FORBIDDEN_V4 = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200",

@@ -15,9 +15,9 @@ import pytest
 from flask import Flask, Response, abort, request
 from werkzeug.security import safe_join
 
-from thumbproxy.errors import OriginTimeout, SourceNotFound, SourceTooLarge
-from thumbproxy.limits import Limits
-from thumbproxy.media import Validators
+from thumbproxy.core.errors import OriginTimeout, SourceNotFound, SourceTooLarge
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Validators
 from thumbproxy.origins.base import Fetched, FetchRequest, Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin

@@ -42,9 +42,9 @@ import logging
 logging.disable()
 app = validator(get_wsgi_application())
 
-from thumbproxy.errors import OriginFailed, SourceNotFound
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
+from thumbproxy.core.errors import OriginFailed, SourceNotFound
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Validators
 from thumbproxy.origins.base import FetchRequest
 from thumbproxy.origins.wsgi import WsgiOrigin
 

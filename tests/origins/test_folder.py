@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from thumbproxy.errors import OriginFailed, SourceNotFound
+from thumbproxy.core.errors import OriginFailed, SourceNotFound
 from thumbproxy.origins import folder as module
 from thumbproxy.origins.folder import Folder
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from faulty import Exchange, FaultyOrigin, Script, replies, sends
 
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
-from thumbproxy.limits import Limits
+from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
+from thumbproxy.core.limits import Limits
 from thumbproxy.origins.http import HttpOrigin
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from faulty import FaultyOrigin, replies
 
-from thumbproxy import connecting
-from thumbproxy.errors import OriginFailed, SourceNotFound
-from thumbproxy.limits import Deadline, Limits
+from thumbproxy.core import connecting
+from thumbproxy.core.errors import OriginFailed, SourceNotFound
+from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.origins.http import HttpOrigin
 
 EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from faulty import FaultyOrigin, replies
 
-from thumbproxy.errors import BadSource, OriginFailed, SourceNotFound
-from thumbproxy.hosts import AllowedHosts, Server, plain_host, remote_server
+from thumbproxy.core.errors import BadSource, OriginFailed, SourceNotFound
+from thumbproxy.urls.hosts import AllowedHosts, Server, plain_host, remote_server
 from thumbproxy.origins.remote import RemoteOrigin
-from thumbproxy.urls import check_source, remote_source
+from thumbproxy.urls.codec import check_source, remote_source
 
 HERE = ("127.0.0.0/8",)
 

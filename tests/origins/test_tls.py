@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from faulty import FaultyOrigin, Script, replies
 
-from thumbproxy.errors import OriginFailed, OriginTimeout
+from thumbproxy.core.errors import OriginFailed, OriginTimeout
 from thumbproxy.origins.http import HttpOrigin
-from thumbproxy.upstream import Upstream
+from thumbproxy.web.reverse_proxy import Upstream
 
 OPENSSL = shutil.which("openssl")
 

@@ -10,8 +10,8 @@ from wsgiref.validate import validator
 
 import pytest
 
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
-from thumbproxy.limits import Limits
+from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
+from thumbproxy.core.limits import Limits
 from thumbproxy.origins.wsgi import WsgiOrigin
 
 JPEG = [("Content-Type", "image/jpeg")]

@@ -13,29 +13,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
-from thumbproxy.cache_control import UNSAID, CacheFields
-from thumbproxy.concurrency import Lease
-from thumbproxy.errors import (
-    BadSource,
-    BrokenImage,
-    OriginBusy,
-    OriginError,
-    OriginFailed,
-    OriginTimeout,
-    PurgeFailed,
-    SourceBlocked,
-    SourceNotFound,
-    SourceRefused,
-    SourceTooLarge,
-    SourceWithdrawn,
-    ThumbproxyError,
-    UnsupportedImage,
-)
-from thumbproxy.formats import Format
-from thumbproxy.media import ClientTerms, ImageInfo, Rendition, Validators
-from thumbproxy.metrics import Tier
-from thumbproxy.spelling import composed, spellings
-from thumbproxy.urls import ImageRequest, check_name
+from thumbproxy.http.cache_control import UNSAID, CacheFields
+from thumbproxy.scheduling.coalescing import Lease
+from thumbproxy.core.errors import BadSource, BrokenImage, OriginBusy, OriginError, OriginFailed, OriginTimeout, PurgeFailed, SourceBlocked, SourceNotFound, SourceRefused, SourceTooLarge, SourceWithdrawn, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import ClientTerms, ImageInfo, Rendition, Validators
+from thumbproxy.telemetry.metrics import Tier
+from thumbproxy.core.spelling import composed, spellings
+from thumbproxy.urls.codec import ImageRequest, check_name
 
 log = logging.getLogger("thumbproxy.caches")
 

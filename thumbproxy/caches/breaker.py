@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 
-from thumbproxy.forking import PerProcess
-from thumbproxy.metrics import Metrics, Tier
+from thumbproxy.core.forking import PerProcess
+from thumbproxy.telemetry.metrics import Metrics, Tier
 
 log = logging.getLogger("thumbproxy.caches")
 # Seconds without a failure after which a tier is well: what fails now and then is failing.

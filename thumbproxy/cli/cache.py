@@ -14,22 +14,15 @@ from typing import Any
 
 import click
 
-from thumbproxy.adapters import disk_cache
+from thumbproxy.assembly.factories import disk_cache
 from thumbproxy.caches.base import Scope
 from thumbproxy.cli.decoding import decoder
-from thumbproxy.cli.group import (
-    Command,
-    Refusal,
-    cache_home,
-    check_cache,
-    config_option,
-    interruptible,
-)
-from thumbproxy.errors import PurgeFailed
-from thumbproxy.extras import Lacking
-from thumbproxy.limits import Deadline
-from thumbproxy.settings import Settings, Size
-from thumbproxy.shortage import shortage
+from thumbproxy.cli.group import Command, Refusal, cache_home, check_cache, config_option, interruptible
+from thumbproxy.core.errors import PurgeFailed
+from thumbproxy.core.extras import Lacking
+from thumbproxy.core.limits import Deadline
+from thumbproxy.config.settings import Settings, Size
+from thumbproxy.core.shortage import shortage
 
 # How long to wait for a server's janitor, which rests most of the time.
 _PATIENCE = 3600.0

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from thumbproxy.adapters import engine_of, runner_of
-from thumbproxy.errors import SourceError
-from thumbproxy.formats import Format
+from thumbproxy.assembly.factories import engine_of, runner_of
+from thumbproxy.core.errors import SourceError
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.limits import Deadline
-from thumbproxy.metrics import Metrics
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Deadline
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner, Task
-from thumbproxy.settings import Settings
+from thumbproxy.config.settings import Settings
 
 _TINY = Options(width=1)
 

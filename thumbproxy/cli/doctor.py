@@ -13,14 +13,8 @@ from dataclasses import replace
 
 import click
 
-from thumbproxy.adapters import (
-    disk_cache,
-    engine_of,
-    faults_of,
-    runner_of,
-    with_all_faults,
-)
-from thumbproxy.build import resolved
+from thumbproxy.assembly.factories import disk_cache, engine_of, faults_of, runner_of, with_all_faults
+from thumbproxy.assembly.build import resolved
 from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.doctor.findings import Finding, worst
 from thumbproxy.doctor.machine import machine
@@ -31,9 +25,9 @@ from thumbproxy.doctor.servers import memcached
 from thumbproxy.doctor.software import software
 from thumbproxy.doctor.storage import Held, storage
 from thumbproxy.doctor.text import facts, lines
-from thumbproxy.errors import SettingsError
-from thumbproxy.metrics import Metrics
-from thumbproxy.settings import Settings, UnusableSettings
+from thumbproxy.core.errors import SettingsError
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.config.settings import Settings, UnusableSettings
 
 
 @click.command()

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 import click
 
-from thumbproxy.build import purger_of
+from thumbproxy.assembly.build import purger_of
 from thumbproxy.caches.base import Scope
 from thumbproxy.cli.group import Refusal, cache_options, check_cache, serving_settings
-from thumbproxy.errors import BadSource
-from thumbproxy.purge import PurgeResult, scope_at
-from thumbproxy.urls import folder_of
+from thumbproxy.core.errors import BadSource
+from thumbproxy.purging.purger import PurgeResult, scope_at
+from thumbproxy.urls.codec import folder_of
 
 
 @click.command()

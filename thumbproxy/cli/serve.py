@@ -9,26 +9,26 @@ from pathlib import Path
 
 import click
 
-from thumbproxy import logs
-from thumbproxy.adapters import engine_of, with_all_faults
-from thumbproxy.build import ThumbProxy, standalone
+from thumbproxy.telemetry import logs
+from thumbproxy.assembly.factories import engine_of, with_all_faults
+from thumbproxy.assembly.build import ThumbProxy, standalone
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
-from thumbproxy.extras import Lacking
-from thumbproxy.listening import checked_bind
-from thumbproxy.metrics_files import share_metrics
-from thumbproxy.ops import SHARED_DIRECTORY
-from thumbproxy.resources import available
-from thumbproxy.settings import Settings, overridden
-from thumbproxy.shortage import reason
-from thumbproxy.sizing import sized
-from thumbproxy.thumbnails import Thumbnails
-from thumbproxy.wsgi import WSGIApp
+from thumbproxy.core.extras import Lacking
+from thumbproxy.server.listening import checked_bind
+from thumbproxy.server.metrics_files import share_metrics
+from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
+from thumbproxy.core.resources import available
+from thumbproxy.config.settings import Settings, overridden
+from thumbproxy.core.shortage import reason
+from thumbproxy.config.sizing import sized
+from thumbproxy.urls.builder import Thumbnails
+from thumbproxy.web.middleware import WSGIApp
 
 _lacking = Lacking()
 with _lacking:
-    from thumbproxy.playground import GalleryApp, make_samples
+    from thumbproxy.demo import GalleryApp, make_samples
 with _lacking:
-    from thumbproxy.server import run
+    from thumbproxy.server.gunicorn_app import run
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from thumbproxy.adapters import served_origins
-from thumbproxy.build import parts
+from thumbproxy.assembly.factories import served_origins
+from thumbproxy.assembly.build import parts
 from thumbproxy.cli.group import cache_options, interruptible, serving_settings
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
-from thumbproxy.resources import available
-from thumbproxy.settings import Settings
-from thumbproxy.shortage import reason
-from thumbproxy.signing import Signer
-from thumbproxy.sizing import renders_alone
-from thumbproxy.urls import UrlCodec
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
+from thumbproxy.core.resources import available
+from thumbproxy.config.settings import Settings
+from thumbproxy.core.shortage import reason
+from thumbproxy.urls.signing import Signer
+from thumbproxy.config.sizing import renders_alone
+from thumbproxy.urls.codec import UrlCodec
 from thumbproxy.warm.fleet import FleetWarmer
 from thumbproxy.warm.journal import Journal, JournalInUse, NotAJournal
 from thumbproxy.warm.listings import Listing, ListingFailed

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from thumbproxy.doctor.findings import Finding, Level
-from thumbproxy.hosts import PORTS, host_entry
-from thumbproxy.settings import Settings
+from thumbproxy.urls.hosts import PORTS, host_entry
+from thumbproxy.config.settings import Settings
 
 _GROUP = "reach"
 _SECONDS = 2.0

@@ -8,11 +8,11 @@ from io import BytesIO
 from typing import NamedTuple
 
 from thumbproxy.doctor.findings import Finding
-from thumbproxy.errors import ThumbproxyError
-from thumbproxy.extras import Lacking
-from thumbproxy.formats import Format
-from thumbproxy.limits import Deadline
-from thumbproxy.options import Options
+from thumbproxy.core.errors import ThumbproxyError
+from thumbproxy.core.extras import Lacking
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner, Task, Workshop
 
 with Lacking():  # then there is nothing to be tried out

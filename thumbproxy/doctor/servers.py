@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from thumbproxy.doctor.findings import Finding
-from thumbproxy.endpoints import Endpoint
-from thumbproxy.limits import Deadline
-from thumbproxy.resources import size
+from thumbproxy.core.endpoints import Endpoint
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.resources import size
 
 _GROUP = "memcached"
 _SECONDS = 2.0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.doctor.holes import before, known_holes, numbers
 from thumbproxy.doctor.simd import compiled_for, cpu_has
-from thumbproxy.extras import Lacking
+from thumbproxy.core.extras import Lacking
 
 _lacking = Lacking()
 with _lacking:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from thumbproxy.doctor.findings import Finding
-from thumbproxy.resources import size, unescaped
-from thumbproxy.settings import Settings
-from thumbproxy.shortage import reason
+from thumbproxy.core.resources import size, unescaped
+from thumbproxy.config.settings import Settings
+from thumbproxy.core.shortage import reason
 
 _GROUP = "disk"
 _MOUNTS = Path("/proc/self/mountinfo")

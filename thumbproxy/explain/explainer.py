@@ -8,19 +8,19 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Record, SourceRecord
-from thumbproxy.errors import BadSource, ThumbproxyError
+from thumbproxy.core.errors import BadSource, ThumbproxyError
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
 from thumbproxy.explain.kept import Kept, Shelves
 from thumbproxy.explain.prospect import Prospect, Situation, asked, failed, prospect
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Validators
-from thumbproxy.negotiate import PREFERENCE, negotiate, settle
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Validators
+from thumbproxy.http.negotiation import PREFERENCE, negotiate, settle
 from thumbproxy.origins.base import FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts
-from thumbproxy.urls import ImageRequest
+from thumbproxy.urls.codec import ImageRequest
 
 
 class Case(NamedTuple):

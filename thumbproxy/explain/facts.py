@@ -10,8 +10,8 @@ from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
 from thumbproxy.explain.address import Address
 from thumbproxy.explain.kept import Kept
 from thumbproxy.explain.prospect import Prospect
-from thumbproxy.options import OPTIONS, Options
-from thumbproxy.urls import AUTO
+from thumbproxy.urls.options import OPTIONS, Options
+from thumbproxy.urls.codec import AUTO
 
 Facts = dict[str, Any]
 _ORDINALS = ("newest", "second", "third", "fourth")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from thumbproxy.caches.base import Cache, Record, SourceRecord, read_record
-from thumbproxy.formats import Format
-from thumbproxy.stamps import is_intact, looked_at
-from thumbproxy.urls import ImageRequest, folder_of
+from thumbproxy.core.formats import Format
+from thumbproxy.core.stamps import is_intact, looked_at
+from thumbproxy.urls.codec import ImageRequest, folder_of
 
 
 class Kept(NamedTuple):

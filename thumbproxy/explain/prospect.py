@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
-from thumbproxy.errors import OriginError, SourceError, SourceWithdrawn, ThumbproxyError
+from thumbproxy.core.errors import OriginError, SourceError, SourceWithdrawn, ThumbproxyError
 
 
 class Situation(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from thumbproxy.formats import Format
-from thumbproxy.media import Encoded, ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.core.formats import Format
+from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.urls.options import Options
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from thumbproxy.errors import BadOptions
+from thumbproxy.core.errors import BadOptions
 
 Size = tuple[int, int]
 # Turning back what orientation 6 turns is what orientation 8 does; the others undo themselves.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from thumbproxy.forking import PerProcess
+from thumbproxy.core.forking import PerProcess
 
 try:
     from PIL import ImageCms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from thumbproxy.errors import BadOptions, BrokenImage, ThumbproxyError
+from thumbproxy.core.errors import BadOptions, BrokenImage, ThumbproxyError
 from thumbproxy.imaging.codecs.animation import Animation, Frame
 from thumbproxy.imaging.codecs.base import Decoded
 from thumbproxy.imaging.codecs.header import Header

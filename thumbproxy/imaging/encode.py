@@ -10,8 +10,8 @@ from functools import partial
 
 from PIL import Image
 
-from thumbproxy.errors import BadOptions
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.codecs.animation import MOST_PLAYS
 from thumbproxy.imaging.codecs.modes import plainest
 from thumbproxy.imaging.codecs.registry import encoder_of, written

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.boxes import Box
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.scratch import Memory
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.options import Options
+from thumbproxy.urls.options import Options
 
 Colour = tuple[int, int, int, int]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.geometry import Plan
 from thumbproxy.imaging.job import Level
-from thumbproxy.options import Options
+from thumbproxy.urls.options import Options
 
 Variant = tuple[Options, Format]
 

@@ -7,18 +7,13 @@ from dataclasses import replace
 from PIL import Image
 
 from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
-from thumbproxy.imaging.geometry import (
-    NOTHING_FOUND,
-    Findings,
-    look_eighths,
-    looks_for_focus,
-)
+from thumbproxy.imaging.geometry import NOTHING_FOUND, Findings, look_eighths, looks_for_focus
 from thumbproxy.imaging.job import Level
 from thumbproxy.imaging.orientation import upright
 from thumbproxy.imaging.saliency import focal_point
 from thumbproxy.imaging.trim import content_box
-from thumbproxy.media import ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.core.media import ImageInfo
+from thumbproxy.urls.options import Options
 
 
 def look(level: Level, info: ImageInfo, options: Options) -> Findings:

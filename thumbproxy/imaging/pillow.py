@@ -11,8 +11,8 @@ from itertools import groupby
 
 from PIL import Image
 
-from thumbproxy.errors import BadOptions, BrokenImage
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.errors import BadOptions, BrokenImage
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.alpha import has_alpha
 from thumbproxy.imaging.boxes import Box, Size
 from thumbproxy.imaging.codecs.header import Header
@@ -26,9 +26,9 @@ from thumbproxy.imaging.ladder import Ladder, Variant, made_alike, order_of, see
 from thumbproxy.imaging.look import look
 from thumbproxy.imaging.steps import finish, resize, run
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded, ImageInfo
-from thumbproxy.options import Options
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.urls.options import Options
 
 
 class PillowEngine:

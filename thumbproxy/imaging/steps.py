@@ -12,16 +12,7 @@ from PIL import Image
 
 from thumbproxy.imaging.alpha import has_alpha, on, premultiplied
 from thumbproxy.imaging.colour import to_srgb
-from thumbproxy.imaging.effects import (
-    adjust,
-    backdrop,
-    blur,
-    grayscale,
-    round_corners,
-    saturate,
-    sharpen,
-    watermark,
-)
+from thumbproxy.imaging.effects import adjust, backdrop, blur, grayscale, round_corners, saturate, sharpen, watermark
 from thumbproxy.imaging.job import Job
 from thumbproxy.imaging.orientation import upright
 

@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
-from thumbproxy.media import Validators
+from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceNotFound, SourceTooLarge
+from thumbproxy.core.media import Validators
 from thumbproxy.origins.base import Fetched, FetchRequest
 
 # A path of the request that the file system cannot have.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thumbproxy.hosts import PORTS, Server, told_url
-from thumbproxy.origins.addresses import AllowedNetworks
+from thumbproxy.urls.hosts import PORTS, Server, told_url
+from thumbproxy.origins.network.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
-from thumbproxy.origins.client import Client, parsed, server_of
-from thumbproxy.origins.guard import Guard
+from thumbproxy.origins.network.client import Client, parsed, server_of
+from thumbproxy.origins.network.guard import Guard
 from thumbproxy.origins.targets import check_encoded, request_target
 
 

@@ -12,17 +12,9 @@ from http import HTTPStatus
 
 from werkzeug.datastructures import Headers
 
-from thumbproxy.cache_control import delta_seconds
-from thumbproxy.errors import (
-    OriginBusy,
-    OriginError,
-    OriginFailed,
-    SourceBlocked,
-    SourceNotFound,
-    SourceRefused,
-    SourceWithdrawn,
-)
-from thumbproxy.http_dates import read_date
+from thumbproxy.http.cache_control import delta_seconds
+from thumbproxy.core.errors import OriginBusy, OriginError, OriginFailed, SourceBlocked, SourceNotFound, SourceRefused, SourceWithdrawn
+from thumbproxy.http.dates import read_date
 
 # About the picture: the origin has answered, and does not give it.
 _WITHDRAWN: dict[int, type[SourceWithdrawn]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-from thumbproxy.errors import BadSource, SourceNotFound
-from thumbproxy.escapes import normalized_target
+from thumbproxy.core.errors import BadSource, SourceNotFound
+from thumbproxy.core.escapes import normalized_target
 
 # What browsers leave as it is in a path. Not "+": object stores read it as a space.
 _PATH = "/-._~!$&'()*,;=:@"

@@ -12,10 +12,10 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from werkzeug.datastructures import Headers
 
-from thumbproxy.errors import OriginFailed, OriginTimeout, SourceTooLarge
-from thumbproxy.hosts import told_url
+from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceTooLarge
+from thumbproxy.urls.hosts import told_url
 from thumbproxy.origins.base import PERSONAL, Fetched, FetchRequest
-from thumbproxy.origins.exchange import Reply, fetch_by, request_headers
+from thumbproxy.origins.network.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.targets import request_target
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from thumbproxy.errors import RenderTooSlow, TooSlow
+from thumbproxy.core.errors import RenderTooSlow, TooSlow
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")  # proc(5): in which processor time is told
 # Seconds between two looks at work that is about to have had it all.

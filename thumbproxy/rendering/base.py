@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
-from thumbproxy.formats import Format
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 
 Isolation = Literal["processes", "threads"]
 

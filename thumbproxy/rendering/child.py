@@ -7,7 +7,7 @@ import socket
 import warnings
 from typing import NamedTuple, NoReturn
 
-from thumbproxy.errors import DecoderFailed, EngineFailed, ThumbproxyError
+from thumbproxy.core.errors import DecoderFailed, EngineFailed, ThumbproxyError
 from thumbproxy.imaging.base import Engine
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.confinement import Memory, allow_time, confine, die_with_parent, go_first

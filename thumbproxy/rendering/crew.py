@@ -6,9 +6,9 @@ import logging
 import signal
 import threading
 
-from thumbproxy.errors import CapacityError, EngineFailed, Overloaded, RenderKilled
-from thumbproxy.limits import Deadline
-from thumbproxy.metrics import Ended, Metrics
+from thumbproxy.core.errors import CapacityError, EngineFailed, Overloaded, RenderKilled
+from thumbproxy.core.limits import Deadline
+from thumbproxy.telemetry.metrics import Ended, Metrics
 from thumbproxy.rendering.child import Plan
 from thumbproxy.rendering.messages import Garbled
 from thumbproxy.rendering.process import Gone, RenderProcess

@@ -12,19 +12,11 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from thumbproxy.errors import (
-    BadOptions,
-    BrokenImage,
-    DecoderFailed,
-    EngineFailed,
-    SourceTooLarge,
-    ThumbproxyError,
-    UnsupportedImage,
-)
-from thumbproxy.formats import Format
-from thumbproxy.limits import Limits
-from thumbproxy.media import Encoded
-from thumbproxy.options import Options
+from thumbproxy.core.errors import BadOptions, BrokenImage, DecoderFailed, EngineFailed, SourceTooLarge, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 
 HEAD = struct.Struct("!I")  # the length of the header

@@ -9,20 +9,12 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 
-from thumbproxy.errors import (
-    DecoderFailed,
-    EngineFailed,
-    Overloaded,
-    RenderKilled,
-    RenderTooSlow,
-    ThumbproxyError,
-    TooSlow,
-)
-from thumbproxy.forking import PerProcess
+from thumbproxy.core.errors import DecoderFailed, EngineFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.core.forking import PerProcess
 from thumbproxy.imaging.base import Engine
-from thumbproxy.limits import Deadline, Limits
-from thumbproxy.media import Encoded
-from thumbproxy.metrics import Metrics
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Encoded
+from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.rendering.base import Task, Workshop
 from thumbproxy.rendering.child import Plan
 from thumbproxy.rendering.crew import Crew, ending

@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import import_module
 from typing import Any
 
-from thumbproxy.errors import BrokenImage, EngineFailed, TooSlow, UnsupportedImage
-from thumbproxy.forking import PerProcess
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, EngineFailed, TooSlow, UnsupportedImage
+from thumbproxy.core.forking import PerProcess
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.limits import Deadline
-from thumbproxy.media import Encoded
+from thumbproxy.core.limits import Deadline
+from thumbproxy.core.media import Encoded
 from thumbproxy.rendering.allowance import Allowance
 from thumbproxy.rendering.base import Task, Workshop
 

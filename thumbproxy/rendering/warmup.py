@@ -13,10 +13,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from thumbproxy.errors import ThumbproxyError
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import ThumbproxyError
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.options import Options
+from thumbproxy.urls.options import Options
 
 _MODULES = (
     "numpy.fft", "numpy.linalg", "numpy.random", "PIL.ExifTags", "PIL.ImageChops", "PIL.ImageCms",

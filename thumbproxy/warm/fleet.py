@@ -9,7 +9,7 @@ from http import HTTPStatus
 import requests
 
 from thumbproxy import __version__
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.warm.pace import Pace
 from thumbproxy.warm.tasks import Outcome, Stopped, Task, Wanted
 

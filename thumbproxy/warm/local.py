@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from thumbproxy.errors import RequestError, ThumbproxyError
-from thumbproxy.media import Rendition
-from thumbproxy.urls import ImageRequest, UrlCodec
+from thumbproxy.core.errors import RequestError, ThumbproxyError
+from thumbproxy.core.media import Rendition
+from thumbproxy.urls.codec import ImageRequest, UrlCodec
 from thumbproxy.warm.pace import Pace
 from thumbproxy.warm.tasks import Outcome, Task, Wanted
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
-from thumbproxy.escapes import normalized_target
-from thumbproxy.formats import SOURCE_EXTENSIONS
-from thumbproxy.urls import LONGEST_SOURCE, MOST_SEGMENTS
+from thumbproxy.core.escapes import normalized_target
+from thumbproxy.core.formats import SOURCE_EXTENSIONS
+from thumbproxy.urls.codec import LONGEST_SOURCE, MOST_SEGMENTS
 
 _LONGEST_LINE = 8192
 

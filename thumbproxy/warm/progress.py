@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from thumbproxy.extras import Lacking
+from thumbproxy.core.extras import Lacking
 from thumbproxy.warm.tally import Tally
 
 _LINE_SECONDS = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
-from thumbproxy.errors import RequestError
+from thumbproxy.core.errors import RequestError
 from thumbproxy.warm.journal import Journal
 from thumbproxy.warm.listings import ListingFailed
 from thumbproxy.warm.names import Found, Refused

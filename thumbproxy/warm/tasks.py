@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
-from thumbproxy.urls import AUTO, UrlCodec
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.codec import AUTO, UrlCodec
 from thumbproxy.warm.journal import digest
 from thumbproxy.warm.names import Entry
 from thumbproxy.warm.variants import Variant, audiences, combined

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from thumbproxy.errors import BadOptions
-from thumbproxy.formats import Format
-from thumbproxy.options import Options
-from thumbproxy.suggest import unknown
-from thumbproxy.urls import AUTO
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.core.formats import Format
+from thumbproxy.urls.options import Options
+from thumbproxy.core.suggest import unknown
+from thumbproxy.urls.codec import AUTO
 
 
 class Variant(NamedTuple):

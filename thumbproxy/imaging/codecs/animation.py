@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
 
 # All browsers show frames of up to 10 ms, in any format, for 100: Chromium's and WebKit's

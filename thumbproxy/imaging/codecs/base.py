@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from thumbproxy.formats import Encoding, Format
+from thumbproxy.core.formats import Encoding, Format
 from thumbproxy.imaging.codecs.animation import Animation
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.geometry import Plan

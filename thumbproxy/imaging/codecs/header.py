@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from thumbproxy.errors import BrokenImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.canvas import Place
-from thumbproxy.media import ImageInfo
+from thumbproxy.core.media import ImageInfo
 
 # A frame can be as short as a dozen bytes, and every one of them costs time.
 MOST_FRAMES = 10_000

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.header import too_many_parts
 
 # A picture has a few dozen boxes; a grid of 256 tiles, each with its own, about a thousand.

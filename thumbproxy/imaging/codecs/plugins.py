@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.header import Header
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thumbproxy.errors import BrokenImage, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs import avif, gif, jpeg, png, webp
 from thumbproxy.imaging.codecs.base import Codec, Decoder, Encoder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.avif.decode import available, avif_frames, decode_avif
 from thumbproxy.imaging.codecs.avif.encode import GROWTH, animate_avif, encode_avif
 from thumbproxy.imaging.codecs.avif.header import is_avif, read_avif

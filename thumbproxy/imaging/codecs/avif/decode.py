@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.animation import Animation, Frame, shown
 from thumbproxy.imaging.codecs.base import Decoded
 from thumbproxy.imaging.codecs.header import Header

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from thumbproxy.formats import Encoding
+from thumbproxy.core.formats import Encoding
 from thumbproxy.imaging.codecs.modes import coloured
 from thumbproxy.imaging.codecs.plugins import saved, saved_all
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from thumbproxy.errors import BrokenImage, UnsupportedImage
-from thumbproxy.formats import Format
+from thumbproxy.core.errors import BrokenImage, UnsupportedImage
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.avif.sequence import BEGINNING, largest_frame
 from thumbproxy.imaging.codecs.canvas import Place
 from thumbproxy.imaging.codecs.header import MOST_FRAMES, MOST_PROFILE, Header

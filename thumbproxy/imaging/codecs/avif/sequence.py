@@ -5,7 +5,7 @@ That is what a decoder allocates by, whatever the file around it says.
 
 from __future__ import annotations
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 
 _SEQUENCE_HEADER, _TEMPORAL_DELIMITER, _METADATA, _PADDING = 1, 2, 5, 15
 # What may stand before it; of these there are one or two.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.base import Codec, Decoder, Encoder
 from thumbproxy.imaging.codecs.gif.encode import animate_gif, encode_gif
 from thumbproxy.imaging.codecs.gif.frames import gif_frames

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from thumbproxy.formats import Encoding
+from thumbproxy.core.formats import Encoding
 from thumbproxy.imaging.codecs.gif.writer import write_gif
 from thumbproxy.imaging.codecs.indexed import close, exact, is_drawing
 from thumbproxy.imaging.codecs.plugins import saved

@@ -8,14 +8,7 @@ from itertools import islice
 
 from PIL import Image
 
-from thumbproxy.imaging.codecs.animation import (
-    MOST_PLAYS,
-    Animation,
-    Part,
-    composed,
-    count,
-    shown,
-)
+from thumbproxy.imaging.codecs.animation import MOST_PLAYS, Animation, Part, composed, count, shown
 from thumbproxy.imaging.codecs.canvas import Place
 from thumbproxy.imaging.codecs.gif.header import GifImage, gif_blocks, gif_images, table_size
 from thumbproxy.imaging.codecs.header import Header

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.base import Codec, Decoder, Encoder
 from thumbproxy.imaging.codecs.jpeg.decode import decode_jpeg
 from thumbproxy.imaging.codecs.jpeg.encode import GROWTH, encode_jpeg

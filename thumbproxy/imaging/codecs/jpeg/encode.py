@@ -6,7 +6,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from thumbproxy.formats import Encoding
+from thumbproxy.core.formats import Encoding
 from thumbproxy.imaging.codecs.plugins import saved
 from thumbproxy.imaging.scratch import Memory, borrow, give_back
 

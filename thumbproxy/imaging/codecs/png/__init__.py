@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thumbproxy.formats import Format
+from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.base import Codec, Decoder, Encoder
 from thumbproxy.imaging.codecs.png.decode import decode_png
 from thumbproxy.imaging.codecs.png.encode import encode_png

@@ -6,7 +6,7 @@ import zlib
 
 from PIL import Image
 
-from thumbproxy.formats import Encoding
+from thumbproxy.core.formats import Encoding
 from thumbproxy.imaging.codecs.indexed import bits, compact, is_drawing
 from thumbproxy.imaging.codecs.plugins import saved
 

@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.base import Decoded
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.codecs.modes import resizable

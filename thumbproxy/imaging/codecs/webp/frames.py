@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from thumbproxy.errors import BrokenImage
+from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.codecs.animation import Animation, Frame, count, shown
 from thumbproxy.imaging.codecs.header import Header
 
