@@ -35,8 +35,8 @@ from PIL import Image
 
 from thumbproxy import Thumbnails
 from thumbproxy.caches.disk.layout import Layout
-from thumbproxy.caches.disk.size import Space
 from thumbproxy.caches.disk.quota import Usage
+from thumbproxy.caches.disk.size import Space
 
 KEY = "a-key-that-only-this-benchmark-uses"
 THUMBS = Thumbnails([KEY])

@@ -36,8 +36,8 @@ from benchmarks.load.family import MIB, ROLES, family, rss
 from benchmarks.load.openloop import Client, Reply, closed_loop, open_loop, percentile, request
 from benchmarks.load.photos import SIDES, album, unseen
 from benchmarks.load.servers import KEY, THUMBS, Server, serve
-from thumbproxy.scheduling.admission import misses_of
 from thumbproxy.config.settings import Settings
+from thumbproxy.scheduling.admission import misses_of
 
 PHOTOS = 24
 # Seconds. The first window warms up; of the others the best counts, or ten times would not be ten.

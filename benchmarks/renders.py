@@ -29,12 +29,12 @@ import numpy as np
 from PIL import Image
 
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Deadline, Limits
-from thumbproxy.urls.options import Options
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
+from thumbproxy.urls.options import Options
 
 SIZE = 2
 TICK = os.sysconf("SC_CLK_TCK")
@@ -179,17 +179,17 @@ def report_starts(processes: Processes, work: Task) -> None:
     processes.run(work, Deadline(60), lambda: None)
     print(f"\nfirst picture after a start: {1000 * (time.perf_counter() - began):.0f} ms")
     processes.start()
-    until(lambda: processes.workshop().ready == SIZE)
+    until(lambda: processes.pool_status().ready == SIZE)
     print("after a start:")
     report_memory(processes)
     times = []
     for _ in range(9):
         _, child, *_ = family(processes)
         os.kill(child, 9)
-        until(lambda: processes.workshop().ready < SIZE)
+        until(lambda: processes.pool_status().ready < SIZE)
         began = time.perf_counter()
         processes.start()
-        until(lambda: processes.workshop().ready == SIZE)
+        until(lambda: processes.pool_status().ready == SIZE)
         times.append(1000 * (time.perf_counter() - began))
     print(f"a process replaced: {statistics.median(times):.1f} ms")
 

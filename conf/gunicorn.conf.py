@@ -10,7 +10,16 @@ from __future__ import annotations
 
 import os
 
-from thumbproxy.server.gunicorn_app import Log, Worker, child_exit, configured, log_as_configured, on_starting, post_worker_init, share_metrics
+from thumbproxy.server.gunicorn_app import (
+    Log,
+    Worker,
+    child_exit,
+    configured,
+    log_as_configured,
+    on_starting,
+    post_worker_init,
+    share_metrics,
+)
 
 # gunicorn calls them: a stop is announced (THUMBPROXY_DRAIN_DELAY), and the log says for what the
 # number of workers was chosen; a worker gets ready before anybody asks it for anything; and what it

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from thumbproxy.assembly.factories import engine_of
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
-from thumbproxy.urls.options import Options
 from thumbproxy.demo.names import ANIMATION, LOGO, SIDEWAYS
 from thumbproxy.demo.samples import SAMPLES
-from thumbproxy.config.settings import Settings
+from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.urls.options import Options
 
 PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 FOLDER = PAGE.with_suffix("")

@@ -48,9 +48,9 @@ class Parent:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         from thumbproxy import Thumbnails  # noqa: PLC0415 - after locks are recorded
-        from thumbproxy.telemetry import logs  # noqa: PLC0415 - after locks are recorded
         from thumbproxy.assembly.build import standalone  # noqa: PLC0415
         from thumbproxy.config.settings import Settings  # noqa: PLC0415
+        from thumbproxy.telemetry import logs  # noqa: PLC0415 - after locks are recorded
 
         logs.start("text")
         self.thumbs = Thumbnails(settings["keys"])

@@ -352,11 +352,11 @@ def _record_file_locks(recorder: Recorder) -> None:
 
 
 def _record_others(recorder: Recorder) -> None:
-    from thumbproxy.scheduling.admission import Slots  # noqa: PLC0415
     from thumbproxy.caches.memcached.lease import SealedLease  # noqa: PLC0415
-    from thumbproxy.scheduling.coalescing import Flights, Hold  # noqa: PLC0415
+    from thumbproxy.scheduling.admission import WeightedSemaphore  # noqa: PLC0415
+    from thumbproxy.scheduling.coalescing import Hold, SingleFlight  # noqa: PLC0415
 
-    hold, do, take = SealedLease.hold, Flights.do, Slots.take
+    hold, do, take = SealedLease.hold, SingleFlight.do, WeightedSemaphore.take
 
     @contextmanager
     def leased(self: SealedLease, key: str, patience: Any) -> Iterator[Hold]:
@@ -371,7 +371,7 @@ def _record_others(recorder: Recorder) -> None:
                 if held is not None:
                     recorder.leaves(held)
 
-    def done(self: Flights, key: Any, *arguments: Any, **options: Any) -> Any:
+    def done(self: SingleFlight, key: Any, *arguments: Any, **options: Any) -> Any:
         lock = self._lock
         if not isinstance(lock, _Lock):  # of a play (explorer.py), which has no others
             return do(self, key, *arguments, **options)
@@ -379,7 +379,7 @@ def _record_others(recorder: Recorder) -> None:
         with recorder.around(known):
             return do(self, key, *arguments, **options)
 
-    def taken(self: Slots, *arguments: Any, **options: Any) -> Callable[[], None]:
+    def taken(self: WeightedSemaphore, *arguments: Any, **options: Any) -> Callable[[], None]:
         lock = self._lock
         # Tests of slots take several.
         if not (isinstance(lock, _Lock) and _ours(sys._getframe(1))):
@@ -396,8 +396,8 @@ def _record_others(recorder: Recorder) -> None:
         return left
 
     SealedLease.hold = leased  # type: ignore[method-assign]
-    Flights.do = done  # type: ignore[method-assign]
-    Slots.take = taken  # type: ignore[method-assign]
+    SingleFlight.do = done  # type: ignore[method-assign]
+    WeightedSemaphore.take = taken  # type: ignore[method-assign]
 
 
 def install() -> Recorder:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.scheduling.admission import Gate, Slots, misses_of
 from thumbproxy.core.errors import ClientGone, Overloaded
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.admission import ConcurrencyLimit, WeightedSemaphore, misses_of
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -28,7 +28,7 @@ def test_some_threads_are_left_to_hits() -> None:
 
 
 def test_a_gate_refuses_at_once_whom_it_has_no_place_for() -> None:
-    gate = Gate(2)
+    gate = ConcurrencyLimit(2)
     with gate.passed(), gate.passed(), pytest.raises(Overloaded):
         gate.enter()
     with gate.passed(), gate.passed():
@@ -36,14 +36,14 @@ def test_a_gate_refuses_at_once_whom_it_has_no_place_for() -> None:
 
 
 def test_a_place_is_left_by_those_who_fail() -> None:
-    gate = Gate(1)
+    gate = ConcurrencyLimit(1)
     for _ in range(3):
         with pytest.raises(RuntimeError), gate.passed():
             raise RuntimeError
 
 
 def test_so_many_at_a_time_in_their_order() -> None:
-    slots, order = Slots(2, 100), list[int]()
+    slots, order = WeightedSemaphore(2, 100), list[int]()
     give_back = [slots.take(1, Deadline(1)) for _ in range(2)]
 
     def work(number: int) -> None:
@@ -64,7 +64,7 @@ def test_so_many_at_a_time_in_their_order() -> None:
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 4), st.integers(1, 20))
 def test_the_weight_of_all_is_never_over_the_room(weights: list[int], size: int, room: int) -> None:
     """What alone is too heavy waits until it is alone."""
-    slots, lock = Slots(size, room), threading.Lock()
+    slots, lock = WeightedSemaphore(size, room), threading.Lock()
     inside: list[int] = []
 
     def work(weight: int) -> None:
@@ -85,7 +85,7 @@ def test_the_weight_of_all_is_never_over_the_room(weights: list[int], size: int,
 
 
 def test_nobody_overtakes_what_is_large() -> None:
-    slots = Slots(3, 10)
+    slots = WeightedSemaphore(3, 10)
     small = slots.take(6, Deadline(1))
     with ThreadPoolExecutor(2) as pool:
         large = pool.submit(slots.take, 10, Deadline(10))
@@ -98,7 +98,7 @@ def test_nobody_overtakes_what_is_large() -> None:
 
 
 def test_who_cannot_begin_before_the_deadline_is_refused_then() -> None:
-    slots = Slots(1, 1)
+    slots = WeightedSemaphore(1, 1)
     leave = slots.take(1, Deadline(1))
     began = time.monotonic()
     with pytest.raises(Overloaded):
@@ -110,7 +110,7 @@ def test_who_cannot_begin_before_the_deadline_is_refused_then() -> None:
 
 
 def test_when_a_large_one_gives_up_those_behind_it_go_on() -> None:
-    slots = Slots(2, 10)
+    slots = WeightedSemaphore(2, 10)
     leave = slots.take(5, Deadline(1))
     with ThreadPoolExecutor(2) as pool:
         soon = Deadline(30)
@@ -126,14 +126,14 @@ def test_when_a_large_one_gives_up_those_behind_it_go_on() -> None:
 
 
 def test_nothing_is_begun_for_those_who_have_gone() -> None:
-    slots = Slots(1, 1)
+    slots = WeightedSemaphore(1, 1)
     with pytest.raises(ClientGone):
         slots.take(1, Deadline(1), lambda: False)
     slots.take(1, Deadline(0))()
 
 
 def test_who_goes_while_it_waits_leaves_the_queue() -> None:
-    slots, there = Slots(1, 1), threading.Event()
+    slots, there = WeightedSemaphore(1, 1), threading.Event()
     there.set()
     leave = slots.take(1, Deadline(1))
     with ThreadPoolExecutor(1) as pool:
@@ -147,7 +147,7 @@ def test_who_goes_while_it_waits_leaves_the_queue() -> None:
 
 
 def test_slots_are_busy_when_one_would_have_to_wait() -> None:
-    slots = Slots(2, 10)
+    slots = WeightedSemaphore(2, 10)
     first = slots.take(1, Deadline(1))
     assert not slots.busy
     second = slots.take(1, Deadline(1))

@@ -22,9 +22,9 @@ from faulty import Exchange, FaultyOrigin, replies
 from origin import jpeg
 from PIL import Image
 
+from thumbproxy.urls.codec import UrlCodec
 from thumbproxy.urls.options import Options
 from thumbproxy.urls.signing import Signer
-from thumbproxy.urls.codec import UrlCodec
 
 URLS = UrlCodec(Signer([servers.KEY]))
 THREADS = 8

@@ -18,13 +18,13 @@ from thumbproxy.core.errors import RenderTooSlow, TooSlow
 from thumbproxy.core.formats import Format
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded, ImageInfo
-from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.rendering.warmup import warm_up
 from thumbproxy.service.render_queue import Renders
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.urls.options import Options
 
 CORE = min(os.sched_getaffinity(0))
 TINY = (Options(width=10), Format.JPEG)

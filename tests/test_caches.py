@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import servers
 
-from thumbproxy.http.cache_control import CacheFields, Directives
 from thumbproxy.caches.base import Cache, Scope, SourceRecord, new_generation, read_record
-from thumbproxy.caches.memcached.client import strict_clients
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.caches.memcached.libmemcached import libmemcached_clients
 from thumbproxy.caches.memcached.cache import MemcachedCache
+from thumbproxy.caches.memcached.client import strict_clients
+from thumbproxy.caches.memcached.libmemcached import libmemcached_clients
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import ClientTerms, Rendition, Validators
-from thumbproxy.urls.options import Options
+from thumbproxy.http.cache_control import CacheFields, Directives
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 # By which memcached is asked.
 CLIENTS = {"memcached": strict_clients, "memcached by pylibmc": libmemcached_clients}

@@ -16,13 +16,13 @@ import servers
 
 from thumbproxy import ThumbProxy
 from thumbproxy.caches.base import Scope
+from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import CdnSetting
+from thumbproxy.core.errors import PurgeFailed, SettingsError
 from thumbproxy.purging.cdn import api
 from thumbproxy.purging.cdn.base import Cdn
 from thumbproxy.purging.cdn.cloudflare import Cloudflare
 from thumbproxy.purging.cdn.fastly import Fastly
-from thumbproxy.core.errors import PurgeFailed, SettingsError
-from thumbproxy.config.types import CdnSetting
-from thumbproxy.config.settings import Settings
 
 KEY = servers.KEY
 TOKEN = "SECRET-of-the-cdn"
@@ -306,7 +306,8 @@ def test_a_cdn_is_told_when_other_hosts_know(
     """Else it might fetch the old picture from one of them, and keep it for long."""
     waited: list[tuple[float, int]] = []
     monkeypatch.setattr(
-        "thumbproxy.purging.purger.time.sleep", lambda seconds: waited.append((seconds, len(vendor.asked)))
+        "thumbproxy.purging.purger.time.sleep",
+        lambda seconds: waited.append((seconds, len(vendor.asked))),
     )
     proxy = ThumbProxy(
         app, keys=[KEY], cache_dir=str(tmp_path), memcached=[f"127.0.0.1:{memcached.port}"],

@@ -19,8 +19,8 @@ from test_freshness_service import RED, TEAL, THUMBS, Clock, clock
 from test_herd import until
 
 from thumbproxy import ThumbProxy, WsgiOrigin
-from thumbproxy.web.admin_endpoints import not_found
 from thumbproxy.http.responses import Response
+from thumbproxy.web.admin_endpoints import not_found
 
 __all__ = ["clock"]
 PICTURES = {"a.example": jpeg(color="teal"), "b.example": jpeg(color="red")}

@@ -12,11 +12,25 @@ from typing import Any
 
 import pytest
 
-from thumbproxy.scheduling.coalescing import Among, Background, Flights, Hold, Remembered, in_turn
-from thumbproxy.scheduling.coalescing import held as held_by
-from thumbproxy.core.errors import ClientGone, EngineFailed, Overloaded, RenderTooSlow, SourceNotFound, TooSlow
+from thumbproxy.core.errors import (
+    ClientGone,
+    EngineFailed,
+    Overloaded,
+    RenderTooSlow,
+    SourceNotFound,
+    TooSlow,
+)
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank
+from thumbproxy.scheduling.coalescing import (
+    Among,
+    Background,
+    Hold,
+    NegativeCache,
+    SingleFlight,
+    leased,
+)
+from thumbproxy.scheduling.coalescing import acquire_leases as held_by
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -46,7 +60,7 @@ class Held:
         return self.result
 
 
-def fly(flights: Flights, work: Held, followers: int = 5) -> list[Any]:
+def fly(flights: SingleFlight, work: Held, followers: int = 5) -> list[Any]:
     """What a leader and its followers get: results or exceptions."""
 
     def ask() -> Any:
@@ -67,14 +81,14 @@ def fly(flights: Flights, work: Held, followers: int = 5) -> list[Any]:
 
 def test_equal_work_is_done_once() -> None:
     work = Held()
-    results = fly(Flights(Rank.REQUEST), work)
+    results = fly(SingleFlight(Rank.REQUEST), work)
     assert results == [("result", False)] + [("result", True)] * 5
     assert work.calls == 1
 
 
 def test_followers_get_the_leaders_failure_as_their_own_exception() -> None:
     error = SourceNotFound("gone", log="why")
-    results = fly(Flights(Rank.REQUEST), Held(error))
+    results = fly(SingleFlight(Rank.REQUEST), Held(error))
     assert results[0] is error
     assert len({id(result) for result in results}) == len(results)
     assert all(isinstance(result, SourceNotFound) for result in results)
@@ -83,50 +97,50 @@ def test_followers_get_the_leaders_failure_as_their_own_exception() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), SystemExit(1), KeyboardInterrupt()])
 def test_followers_are_not_left_waiting_whatever_ends_the_leader(error: BaseException) -> None:
-    results = fly(Flights(Rank.REQUEST), Held(error))
+    results = fly(SingleFlight(Rank.REQUEST), Held(error))
     assert results[0] is error
     assert all(isinstance(result, EngineFailed) for result in results[1:])
 
 
 def test_what_has_landed_is_done_anew() -> None:
-    flights = Flights(Rank.REQUEST)
+    flights = SingleFlight(Rank.REQUEST)
     assert flights.do("key", lambda _: "first", Deadline(1)) == ("first", False)
     assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_what_has_failed_is_done_anew() -> None:
-    flights = Flights(Rank.REQUEST)
+    flights = SingleFlight(Rank.REQUEST)
     with pytest.raises(RuntimeError):
         flights.do("key", Held(RuntimeError()).at_once, Deadline(1))
     assert flights.do("key", lambda _: "second", Deadline(1)) == ("second", False)
 
 
 def test_different_keys_do_not_wait_for_each_other() -> None:
-    flights, work = Flights(Rank.REQUEST), Held()
+    flights, work = SingleFlight(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(flights.do, "one", work, Deadline(10))
+        acquire_leases = pool.submit(flights.do, "one", work, Deadline(10))
         assert work.started.wait(10)
         assert flights.do("two", lambda _: "free", Deadline(10)) == ("free", False)
         work.go.set()
-        held.result()
+        acquire_leases.result()
 
 
 def test_a_follower_waits_until_its_deadline_only() -> None:
-    flights, work = Flights(Rank.REQUEST), Held()
+    flights, work = SingleFlight(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(flights.do, "key", work, Deadline(10))
+        acquire_leases = pool.submit(flights.do, "key", work, Deadline(10))
         assert work.started.wait(10)
         with pytest.raises(TooSlow):
             flights.do("key", work, Deadline(0.02))
         work.go.set()
-        assert held.result() == ("result", False)
+        assert acquire_leases.result() == ("result", False)
 
 
 @pytest.mark.parametrize("error", [TooSlow(), ClientGone(), Overloaded()])
 def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
     error: Exception,
 ) -> None:
-    flights, first, second = Flights(Rank.REQUEST), Held(error), Held("done")
+    flights, first, second = SingleFlight(Rank.REQUEST), Held(error), Held("done")
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(flights.do, "key", first, Deadline(10))
         assert first.started.wait(10)
@@ -140,13 +154,13 @@ def test_a_follower_does_what_its_leader_could_not_for_reasons_of_its_own(
 
 
 def test_a_render_that_took_too_long_is_not_done_again_for_the_followers() -> None:
-    results = fly(Flights(Rank.REQUEST), work := Held(RenderTooSlow()))
+    results = fly(SingleFlight(Rank.REQUEST), work := Held(RenderTooSlow()))
     assert all(isinstance(result, RenderTooSlow) for result in results)
     assert work.calls == 1
 
 
 def test_work_is_wanted_while_any_of_those_who_wait_is_there() -> None:
-    flights, told = Flights(Rank.REQUEST), Held()
+    flights, told = SingleFlight(Rank.REQUEST), Held()
     there = {"leader": True, "follower": True}
     wanted: list[Callable[[], bool]] = []
 
@@ -167,44 +181,44 @@ def test_work_is_wanted_while_any_of_those_who_wait_is_there() -> None:
 
 
 def test_a_follower_whose_client_has_gone_waits_no_longer() -> None:
-    flights, work = Flights(Rank.REQUEST), Held()
+    flights, work = SingleFlight(Rank.REQUEST), Held()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(flights.do, "key", work, Deadline(10))
+        acquire_leases = pool.submit(flights.do, "key", work, Deadline(10))
         assert work.started.wait(10)
         with pytest.raises(ClientGone):
             flights.do("key", work, Deadline(10), lambda: False)
         work.go.set()
-        assert held.result() == ("result", False)
+        assert acquire_leases.result() == ("result", False)
 
 
 def test_in_the_background_a_key_is_done_once_at_a_time() -> None:
-    background, held, second = Background(2), Held(), threading.Event()
-    assert background.do("key", held)
-    assert held.started.wait(10)
-    assert not background.do("key", held)
+    background, acquire_leases, second = Background(2), Held(), threading.Event()
+    assert background.do("key", acquire_leases)
+    assert acquire_leases.started.wait(10)
+    assert not background.do("key", acquire_leases)
     assert background.do("another", second.set), "which does not wait for it"
     assert second.wait(10)
-    held.go.set()
-    until(lambda: background.do("key", held))
-    until(lambda: held.calls == 2)
+    acquire_leases.go.set()
+    until(lambda: background.do("key", acquire_leases))
+    until(lambda: acquire_leases.calls == 2)
 
 
 def test_in_the_background_so_much_may_wait() -> None:
-    background, held = Background(1), Held()
-    taken = [background.do(number, held) for number in range(300)]
-    held.go.set()
+    background, acquire_leases = Background(1), Held()
+    taken = [background.do(number, acquire_leases) for number in range(300)]
+    acquire_leases.go.set()
     assert taken == [True] * 256 + [False] * 44
-    until(lambda: held.calls == 256)
+    until(lambda: acquire_leases.calls == 256)
 
 
 def test_what_fails_in_the_background_is_logged_and_done_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    background, held = Background(1), Held(RuntimeError("bug"))
-    held.go.set()
-    background.do("key", held)
-    until(lambda: background.do("key", held))
-    until(lambda: held.calls == 2)
+    background, acquire_leases = Background(1), Held(RuntimeError("bug"))
+    acquire_leases.go.set()
+    background.do("key", acquire_leases)
+    until(lambda: background.do("key", acquire_leases))
+    until(lambda: acquire_leases.calls == 2)
     assert "unexpected error in the background, for 'key'" in caplog.text
 
 
@@ -229,13 +243,13 @@ class Leases:
 
 def test_behind_one_that_is_stopped_one_goes_on_at_a_time() -> None:
     leases = Leases("key")
-    with in_turn([leases], Rank.QUESTION, "key", Deadline(1)) as turn:
+    with leased([leases], Rank.QUESTION, "key", Deadline(1)) as turn:
         assert turn.hold is Hold.AT_ONCE
         assert leases.held == {"key again"}
     assert leases.asked == ["key", "key again"]
-    with in_turn([leases], Rank.QUESTION, "free", Deadline(1)):
+    with leased([leases], Rank.QUESTION, "free", Deadline(1)):
         assert leases.held == {"free"}
-    with in_turn([Leases("key", "key again")], Rank.QUESTION, "key", Deadline(1)) as turn:
+    with leased([Leases("key", "key again")], Rank.QUESTION, "key", Deadline(1)) as turn:
         assert turn == (Hold.NOT, "host"), "and in the end it is done all the same"
 
 
@@ -275,7 +289,7 @@ def test_a_failure_that_is_remembered_holds_nothing_of_what_it_was_raised_in() -
         raise SourceNotFound("gone", log="why")
 
     gone: list[weakref.ref[Large]] = []
-    remembered = Remembered()
+    remembered = NegativeCache()
     try:
         fail()
     except SourceNotFound as error:

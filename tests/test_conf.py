@@ -22,9 +22,9 @@ import yaml
 from gunicorn.config import KNOWN_SETTINGS
 
 from thumbproxy.cli import main
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.limits import Limits
 from thumbproxy.server.gunicorn_app import gunicorn_options
-from thumbproxy.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 KEY = "a key that is only for tests"

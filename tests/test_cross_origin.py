@@ -17,8 +17,8 @@ from origin import jpeg
 from servers import Server
 
 from thumbproxy import Signer, Thumbnails, ThumbProxy
-from thumbproxy.core.errors import SettingsError
 from thumbproxy.config.settings import Settings
+from thumbproxy.core.errors import SettingsError
 
 SHOP, OTHER = "https://shop.example.com", "http://other.example:8000"
 THUMBS = Thumbnails([servers.KEY])

@@ -21,11 +21,11 @@ from test_service import get
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.cli.decoding import decoder
-from thumbproxy.core.formats import Format
-from thumbproxy.urls.options import Options
 from thumbproxy.config.settings import Settings
+from thumbproxy.core.formats import Format
 from thumbproxy.core.stamps import LARGE
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 THUMBS = Thumbnails([servers.KEY])
 PHOTO = encoded(landscape(700, 500), "WEBP")

@@ -24,8 +24,8 @@ from thumbproxy.caches.base import Scope, SourceRecord
 from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.disk.locks import Patience
 from thumbproxy.caches.disk.size import Space
-from thumbproxy.web.health import disk_probe
 from thumbproxy.core.limits import Deadline
+from thumbproxy.web.health import disk_probe
 
 
 @pytest.fixture

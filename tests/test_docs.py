@@ -11,10 +11,10 @@ import pytest
 from test_responses import all_errors
 from test_urls import VECTORS
 
-from thumbproxy.core import errors
 from thumbproxy.cli import main
-from thumbproxy.urls.options import OPTIONS
 from thumbproxy.config.settings import Settings
+from thumbproxy.core import errors
+from thumbproxy.urls.options import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")]

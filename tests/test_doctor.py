@@ -20,6 +20,8 @@ from click.testing import CliRunner
 from impostors import Talk, impostor
 
 from thumbproxy.cli import main
+from thumbproxy.config.settings import Settings
+from thumbproxy.core.resources import Bound, Resources
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.doctor.holes import HOLES, before, known_holes
 from thumbproxy.doctor.machine import machine
@@ -30,9 +32,7 @@ from thumbproxy.doctor.servers import memcached as look
 from thumbproxy.doctor.simd import compiled_for, cpu_has
 from thumbproxy.doctor.storage import Held, mount_of, storage
 from thumbproxy.doctor.text import lines
-from thumbproxy.rendering.base import Workshop
-from thumbproxy.core.resources import Bound, Resources
-from thumbproxy.config.settings import Settings
+from thumbproxy.rendering.base import PoolStatus
 
 KEY = "Xo7vQ2nM9sLr4TzKc1Wb8YpE5HdUfJ6g"
 TOKEN = "Bq3xR8wN5mVt2ZyLk7Sc4PfA9GhDuE1j"
@@ -253,7 +253,7 @@ def test_a_file_with_secrets_is_for_few(tmp_path: Path, mode: int, level: Level)
 
 def test_a_wall_that_is_missing_is_told() -> None:
     walls = {"landlock": "none: Function not implemented", "seccomp": "43 system calls"}
-    trial = Trial(Workshop("processes", 2, 2, walls), 0.01, "")
+    trial = Trial(PoolStatus("processes", 2, 2, walls), 0.01, "")
     assert not trial.contained
     assert levels(sandbox(trial), "landlock") == ["warning"]
     assert levels(sandbox(trial), "seccomp") == ["ok"]

@@ -20,8 +20,8 @@ import servers
 from origin import jpeg
 
 from thumbproxy import Thumbnails
-from thumbproxy.server.gunicorn_app import gunicorn_options
 from thumbproxy.config.settings import Settings
+from thumbproxy.server.gunicorn_app import gunicorn_options
 
 CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
 HIT = Thumbnails([servers.KEY]).url("cat.jpg", width=60, format="jpg", version="v1")

@@ -22,15 +22,24 @@ from test_cli import thumbproxy
 from thumbproxy import Options, Signer
 from thumbproxy.caches.base import Failure, FailureRecord, SourceRecord
 from thumbproxy.cli.explain import explainer
-from thumbproxy.core.errors import BrokenImage, OriginBusy, OriginFailed, OriginTimeout, SourceBlocked, SourceNotFound, SourceRefused, ThumbproxyError
-from thumbproxy.explain.address import Reader
-from thumbproxy.explain.prospect import Situation, asked, prospect
-from thumbproxy.explain.text import lines
+from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import OriginSetting
+from thumbproxy.core.errors import (
+    BrokenImage,
+    OriginBusy,
+    OriginFailed,
+    OriginTimeout,
+    SourceBlocked,
+    SourceNotFound,
+    SourceRefused,
+    ThumbproxyError,
+)
 from thumbproxy.core.formats import Format
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import Validators
-from thumbproxy.config.types import OriginSetting
-from thumbproxy.config.settings import Settings
+from thumbproxy.explain.address import Reader
+from thumbproxy.explain.prediction import Situation, asked, predict
+from thumbproxy.explain.text import lines
 from thumbproxy.urls.codec import UrlCodec
 
 KEY = servers.KEY
@@ -159,21 +168,21 @@ def later(seconds: float, **more: Any) -> Situation:
     ],
 )
 def test_the_prospect(situation: Situation, sentence: str, served: bool) -> None:
-    told = prospect(situation)
+    told = predict(situation)
     assert sentence in told.sentence
     assert told.served is served
 
 
 def test_failures_that_are_remembered_are_told() -> None:
     failing = FailureRecord(FAILURE, Validators(), 0, NOW)
-    told = prospect(SITUATION._replace(record=failing, tier=""))
+    told = predict(SITUATION._replace(record=failing, tier=""))
     assert (told.served, "again in 5 s" in told.sentence) == (False, True)
-    again = prospect(later(6, record=failing, tier=""))
+    again = predict(later(6, record=failing, tier=""))
     assert (again.served, again.asks) == (False, True), "as far as is known, it fails"
     assert asked(later(6, record=failing, tier=""), None).served
     record = replace(RECORD, failure=FAILURE, fresh_until=0.0)
-    assert "because the origin failed" in prospect(SITUATION._replace(record=record)).sentence
-    assert not prospect(SITUATION._replace(record=replace(record, error_until=0.0))).served
+    assert "because the origin failed" in predict(SITUATION._replace(record=record)).sentence
+    assert not predict(SITUATION._replace(record=replace(record, error_until=0.0))).served
 
 
 @pytest.mark.parametrize(

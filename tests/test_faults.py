@@ -32,8 +32,8 @@ from test_memcached_clients import LIES
 
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.memcached.cache import MemcachedCache
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Hold
 
 THUMBS = Thumbnails([servers.KEY])
 TEAL, RED = (0, 128, 128), (255, 0, 0)

@@ -19,14 +19,14 @@ from test_metrics import scrape
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.assembly.build import standalone
 from thumbproxy.caches.disk.size import FOLDER
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.errors import OriginFailed, SettingsError
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Validators
-from thumbproxy.web.admin_endpoints import MetricsPage, not_found
 from thumbproxy.origins.base import FetchRequest
 from thumbproxy.origins.http import HttpOrigin
-from thumbproxy.config.settings import Settings
 from thumbproxy.warm.journal import Journal, NotAJournal
+from thumbproxy.web.admin_endpoints import MetricsPage, not_found
 
 KEY = servers.KEY
 TOKEN = "a-token-that-only-the-tests-use"

@@ -17,9 +17,9 @@ import servers
 from origin import Gallery, jpeg
 
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Hold
 
 PROGRAM = Path(__file__).parent / "forks.py"
 TOKEN = "a-token-that-only-the-tests-use"

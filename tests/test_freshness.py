@@ -9,9 +9,9 @@ import pytest
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
+from thumbproxy.core.media import ClientTerms, Validators
 from thumbproxy.http.cache_control import CacheFields
 from thumbproxy.http.freshness import Freshness, last_modified, read_freshness
-from thumbproxy.core.media import ClientTerms, Validators
 
 NOW = 1_700_000_000
 DATE = http_date(NOW)

@@ -22,10 +22,10 @@ from test_herd import Herd, Slow, Work, serving, until, work
 from werkzeug.http import http_date
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
+from thumbproxy.http.responses import Response
 from thumbproxy.scheduling.coalescing import Background
 from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.web.admin_endpoints import not_found
-from thumbproxy.http.responses import Response
 
 THUMBS = Thumbnails([servers.KEY])
 TEAL, RED = (0, 128, 128), (255, 0, 0)

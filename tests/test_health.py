@@ -22,9 +22,9 @@ from faulty import Exchange, FaultyOrigin
 from origin import Gallery, jpeg
 
 from thumbproxy import Thumbnails
+from thumbproxy.rendering.base import PoolStatus
 from thumbproxy.web import health
 from thumbproxy.web.health import Finding, Probe, Readiness, origin_probe
-from thumbproxy.rendering.base import Workshop
 
 THUMBS = Thumbnails([servers.KEY])
 TOKEN = "a-token-that-only-the-tests-use"
@@ -247,6 +247,6 @@ def test_down_is_what_can_neither_make_nor_look_up(
         origins=[Probe("origin", lambda: Finding(origin))],
         caches=[Probe("disk", lambda: Finding(disk))],
         others=[],
-        workshop=lambda: Workshop("processes", 2, renders, {}),
+        pool_status=lambda: PoolStatus("processes", 2, renders, {}),
     )
     assert readiness.look()[0] == state

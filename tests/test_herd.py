@@ -22,9 +22,9 @@ from PIL import Image
 
 from thumbproxy import Thumbnails
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.scheduling.coalescing import Hold, in_turn
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank
+from thumbproxy.scheduling.coalescing import Hold, leased
 
 THUMBS = Thumbnails([servers.KEY])
 TOKEN = "a-token-that-only-the-tests-use"
@@ -410,7 +410,7 @@ def test_of_those_who_wait_for_one_that_is_stopped_one_goes_on(tmp_path: Path) -
     made: list[Hold] = []
 
     def work() -> None:
-        with in_turn([disk], Rank.QUESTION, "work", Deadline(1)) as turn:
+        with leased([disk], Rank.QUESTION, "work", Deadline(1)) as turn:
             if not made:
                 threading.Event().wait(0.05)  # the work takes its time
                 made.append(turn.hold)

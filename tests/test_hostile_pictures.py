@@ -26,8 +26,8 @@ from test_imaging_damage import ARITHMETIC, FOREIGN, SEEDS, mutated
 from thumbproxy import Thumbnails
 from thumbproxy.core.errors import BrokenImage, SourceError
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 pytestmark = pytest.mark.timeout(300)  # a machine may be busy

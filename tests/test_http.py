@@ -21,12 +21,12 @@ from origin import jpeg
 from PIL import Image
 
 from thumbproxy import Signer, Thumbnails
-from thumbproxy.http.cross_origin import CrossOrigin
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import Rendition
-from thumbproxy.urls.options import Options
+from thumbproxy.http.cross_origin import CrossOrigin
 from thumbproxy.http.responses import CachePolicy, image_response
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 SIGNER = Signer([servers.KEY])
 THUMBS = Thumbnails([servers.KEY])

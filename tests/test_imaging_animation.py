@@ -20,11 +20,11 @@ from PIL import Image
 
 from thumbproxy.core.errors import BadOptions, BrokenImage, UnsupportedImage
 from thumbproxy.core.formats import Encoding, Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.gif.palette import Palettes, shared_palette
 from thumbproxy.imaging.decode import Animation, Frame, decode_frames
 from thumbproxy.imaging.encode import encode_animation, written
 from thumbproxy.imaging.headers import read_header
-from thumbproxy.core.limits import Limits
 
 LOSSLESS = [Format.GIF, Format.WEBP]
 ALL = sorted({format for format in written() if format.animated}, key=lambda format: format.name)

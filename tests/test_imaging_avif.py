@@ -18,15 +18,15 @@ from PIL import Image, ImageCms
 
 from thumbproxy.core.errors import BrokenImage, ThumbproxyError, UnsupportedImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.imaging.codecs.avif.header import read_avif
 from thumbproxy.imaging.codecs.avif.sequence import largest_frame
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Deadline, Limits
-from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
+from thumbproxy.urls.options import Options
 
 LIMITS = Limits()
 ENGINE = PillowEngine(LIMITS)

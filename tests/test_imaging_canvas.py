@@ -20,8 +20,8 @@ from PIL import Image, ImageSequence
 
 from thumbproxy.core.errors import BadOptions, BrokenImage
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 SIZE = (20, 16)

@@ -19,8 +19,8 @@ from pictures import (
 from PIL import Image
 
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())

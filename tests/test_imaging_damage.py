@@ -35,6 +35,7 @@ from PIL import Image
 
 from thumbproxy.core.errors import BrokenImage, SourceError, UnsupportedImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.header import MOST_XMP
 from thumbproxy.imaging.codecs.png.header import essential_png
 from thumbproxy.imaging.codecs.webp import decode as webp
@@ -43,7 +44,6 @@ from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 LIMITS = Limits()

@@ -11,17 +11,17 @@ from PIL import Image
 
 from thumbproxy.core.errors import BadOptions, BrokenImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import ImageInfo
 from thumbproxy.imaging.boxes import Box
 from thumbproxy.imaging.encode import encode as encoded_as
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.job import Job, Level
-from thumbproxy.imaging.ladder import Ladder
 from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.imaging.pyramid import Pyramid
 from thumbproxy.imaging.scratch import borrow, give_back
 from thumbproxy.imaging.steps import resize
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.core.limits import Limits
-from thumbproxy.core.media import ImageInfo
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())
@@ -72,7 +72,7 @@ def test_a_copy_serves_only_if_it_has_enough_pixels_in_both_directions(
     copy: tuple[int, int], options: str
 ) -> None:
     info = ImageInfo(Format.JPEG, 400, 400)
-    ladder = Ladder(Level(Image.new("RGB", (400, 400)), Box(0, 0, 400, 400)))
+    ladder = Pyramid(Level(Image.new("RGB", (400, 400)), Box(0, 0, 400, 400)))
     ladder.add(Level(Image.new("RGB", copy), Box(0, 0, 400, 400)))
     assert ladder.nearest(plan(info, Options.read(options), Limits())) is ladder.top
     smaller = Options.read("w_40,h_40,fit_stretch")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from thumbproxy.core.errors import BadOptions
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.imaging.profiles import coded_profile
 from thumbproxy.imaging.watermark import Watermark, load_watermark
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())

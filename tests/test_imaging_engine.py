@@ -32,12 +32,12 @@ from PIL import Image
 
 from thumbproxy.core.errors import BadOptions, BrokenImage, SourceError, UnsupportedImage
 from thumbproxy.core.formats import Encoding, Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
-from thumbproxy.core.media import Encoded
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())

@@ -12,12 +12,12 @@ from reference_sizes import wanted
 
 from thumbproxy.core.errors import BadOptions
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
-from thumbproxy.imaging.geometry import DECODE_MARGINS, Findings, Plan, decode_eighths, plan
-from thumbproxy.urls.value_types import COMPASS
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import ImageInfo
+from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
+from thumbproxy.imaging.geometry import DECODE_MARGINS, Findings, Plan, decode_eighths, plan
 from thumbproxy.urls.options import Options
+from thumbproxy.urls.value_types import COMPASS
 
 LIMITS = Limits()
 

@@ -23,9 +23,9 @@ from PIL import Image, ImageSequence
 
 from thumbproxy.core.errors import BrokenImage, UnsupportedImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.headers import MOST_FRAMES, MOST_SCANS, Header, read_header
-from thumbproxy.core.limits import Limits
 
 LIMITS = Limits()
 PICTURE = quadrants(81, 47)

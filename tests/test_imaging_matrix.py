@@ -36,8 +36,8 @@ from references import (
 from specimens import ANIMATIONS, DRAWN, LOOPS, SIZE, SOURCES, TIMES, clear, eight_bits, scene
 
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())

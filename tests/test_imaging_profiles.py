@@ -32,12 +32,12 @@ from pictures import (
 from PIL import Image, ImageCms
 
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging import colour
 from thumbproxy.imaging.codecs.header import MOST_PROFILE, inflated
 from thumbproxy.imaging.colour import to_srgb
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 LIMITS = Limits()

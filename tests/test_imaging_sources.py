@@ -34,12 +34,12 @@ from PIL import Image
 
 from thumbproxy.core.errors import BrokenImage, UnsupportedImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.decode import Decoded, decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 LIMITS = Limits()

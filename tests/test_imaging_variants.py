@@ -21,9 +21,9 @@ from specimens import ADOBE, ANIMATIONS, SOURCES, clear, eight_bits, scene
 
 from thumbproxy.core.errors import BadOptions, BrokenImage, ThumbproxyError, UnsupportedImage
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import Encoded
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(Limits())

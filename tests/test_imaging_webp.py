@@ -9,12 +9,12 @@ from PIL import Image
 
 from thumbproxy.core.errors import BrokenImage
 from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.webp import decode as webp
 from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 LIMITS = Limits()

@@ -15,12 +15,12 @@ from PIL.TiffImagePlugin import IFDRational
 
 from thumbproxy.core.errors import BadOptions, BrokenImage
 from thumbproxy.core.formats import Encoding, Format
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.registry import encoder_of
 from thumbproxy.imaging.exif_fields import exif_values
 from thumbproxy.imaging.fitting import fit
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
 
 LIMITS = Limits()

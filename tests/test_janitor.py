@@ -22,16 +22,16 @@ import servers
 from PIL import Image
 from test_caches import record, rendition, request
 
-from thumbproxy.caches.disk.age_histogram import Ages
 from thumbproxy.caches.base import Failure, FailureRecord, Scope, SourceRecord
+from thumbproxy.caches.disk.age_histogram import AgeHistogram
 from thumbproxy.caches.disk.cache import DiskCache
+from thumbproxy.caches.disk.quota import Usage
 from thumbproxy.caches.disk.size import BLOCK, Space
 from thumbproxy.caches.disk.usage_file import Tally
-from thumbproxy.caches.disk.quota import Usage
+from thumbproxy.config.settings import Size
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.media import Validators
 from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.config.settings import Size
 from thumbproxy.urls.builder import Thumbnails
 
 MIB = 1024 * 1024
@@ -458,7 +458,7 @@ def test_a_very_deep_tree_is_walked(root: Path) -> None:
 
 
 def test_ages_are_cut_where_enough_is_left() -> None:
-    ages = Ages(now=1_000_000)
+    ages = AgeHistogram(now=1_000_000)
     for hours in range(100):
         ages.note(1_000_000 - 3600 * hours, Space(BLOCK, 1))
     cut = ages.cut(Space(BLOCK * 40))

@@ -12,9 +12,9 @@ import servers
 from click.testing import CliRunner, Result
 
 from thumbproxy.cli import main
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.errors import SettingsError
 from thumbproxy.server.listening import checked_bind
-from thumbproxy.config.settings import Settings
 
 KEY = servers.KEY
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from thumbproxy.caches.disk.locks import acquire
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Hold
 
 
 def test_who_wants_all_locks_is_not_starved_by_those_who_hold_one(tmp_path: Path) -> None:

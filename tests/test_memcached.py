@@ -22,8 +22,8 @@ from test_caches import CLIENTS, SOURCE, record, rendition, request
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.memcached.cache import MemcachedCache
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.telemetry.metrics import Metrics
 
 

@@ -23,11 +23,11 @@ from impostors import Impostor, Says, Talk, impostor
 from patience import USUAL
 from test_caches import CLIENTS
 
-from thumbproxy.core import connecting
 from thumbproxy.caches.memcached.client import Client, MakeClient, strict_clients
 from thumbproxy.caches.memcached.ketama import Ring
 from thumbproxy.caches.memcached.protocol import LARGEST_ITEM, Patience
 from thumbproxy.caches.memcached.servers import Servers
+from thumbproxy.core import connecting
 from thumbproxy.core.endpoints import Endpoint
 
 # What a busy machine may take besides; where nothing bounds it, it is 5 s and more.

@@ -20,9 +20,9 @@ from werkzeug.test import Client
 from thumbproxy import Folder, Options, Signer, Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Failure, FailureRecord
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.scheduling.coalescing import Remembered
 from thumbproxy.core.errors import SourceNotFound
 from thumbproxy.core.media import Validators
+from thumbproxy.scheduling.coalescing import NegativeCache
 from thumbproxy.urls.codec import UrlCodec
 
 THUMBS = Thumbnails(keys=[KEY])
@@ -129,7 +129,7 @@ def test_records_with_validators_as_long_as_can_be_take_no_memory_for_good(tmp_p
 
 
 def test_failures_that_are_over_are_forgotten() -> None:
-    remembered = Remembered()
+    remembered = NegativeCache()
     for number in range(100):
         remembered.remember(f"{number}", SourceNotFound(), 0)
     remembered.remember("the last", SourceNotFound(), 60)

@@ -29,13 +29,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_responses import all_errors
 
 from thumbproxy import Thumbnails
+from thumbproxy.config.settings import Settings
 from thumbproxy.core import errors
-from thumbproxy.telemetry import metrics
 from thumbproxy.core.formats import Format
+from thumbproxy.server.gunicorn_app import share_metrics
+from thumbproxy.telemetry import metrics
 from thumbproxy.telemetry.metrics import Metrics, failure_of, outcome_of, prometheus, result_of
 from thumbproxy.web.admin_endpoints import MetricsPage, not_found, settled
-from thumbproxy.server.gunicorn_app import share_metrics
-from thumbproxy.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-that-only-the-tests-use"
@@ -275,7 +275,8 @@ def test_label_values_are_a_closed_set(name: str, arguments: tuple[Any, ...]) ->
 def test_nothing_loads_prometheus_client_but_who_counts() -> None:
     """It decides when it is loaded whether processes share what they count."""
     code = (
-        "import sys, thumbproxy.server.gunicorn_app, thumbproxy.assembly.build; print('prometheus_client' in sys.modules)"
+        "import sys, thumbproxy.server.gunicorn_app, thumbproxy.assembly.build\n"
+        "print('prometheus_client' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "False"

@@ -19,10 +19,10 @@ from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.core.errors import BadOptions, BadSource, SettingsError
 from thumbproxy.core.formats import Format
-from thumbproxy.urls.options import Options
 from thumbproxy.http.responses import Response
-from thumbproxy.urls.signing import Signer
 from thumbproxy.urls.codec import ImageRequest, UrlCodec, check_source
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.signing import Signer
 
 KEY = servers.KEY
 SIGNER = Signer([KEY])

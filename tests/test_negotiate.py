@@ -6,9 +6,9 @@ import pytest
 
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import ImageInfo
-from thumbproxy.http.negotiation import accepted, negotiate, settle
-from thumbproxy.urls.options import Options
+from thumbproxy.http.negotiation import accepted, negotiate, resolve_auto_format
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 AUTO = ImageRequest("a.jpg", Options(), "_.S.auto", Format.JPEG, auto=True)
 PHOTO = ImageInfo(Format.JPEG, 4000, 3000)
@@ -20,7 +20,7 @@ OLD = "image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5"
 
 def chosen(accept: str, info: ImageInfo = PHOTO, options: str = "_", pixels: int = 100_000) -> str:
     request = AUTO._replace(options=Options.read(options))
-    return settle(negotiate(request, accept), info, pixels, 1_000_000).format.extension
+    return resolve_auto_format(negotiate(request, accept), info, pixels, 1_000_000).format.extension
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_auto_is_the_best_that_is_named(accept: str, format: str) -> None:
 def test_only_what_is_offered_is_chosen() -> None:
     for offered, format in (([Format.WEBP], Format.WEBP), ([], Format.JPEG)):
         request = negotiate(AUTO, "image/avif,image/webp", offered)
-        assert settle(request, PHOTO, 1, 1).format is format
+        assert resolve_auto_format(request, PHOTO, 1, 1).format is format
 
 
 @pytest.mark.parametrize(

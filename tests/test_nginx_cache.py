@@ -22,8 +22,8 @@ from origin import jpeg
 
 from thumbproxy import Thumbnails
 from thumbproxy.caches.base import Removed, Scope
-from thumbproxy.purging.nginx import NginxCache
 from thumbproxy.core.errors import PurgeFailed
+from thumbproxy.purging.nginx import NginxCache
 
 SIGNATURE = "A-_Sn1043zAIVMTaqlCEjg"
 THUMBS = Thumbnails([servers.KEY])

@@ -14,18 +14,18 @@ import pytest
 from hostile_engine import HostileEngine
 from pictures import encoded, quadrants
 
-from thumbproxy.web import health
 from thumbproxy.core.connecting import resolve
 from thumbproxy.core.errors import EngineFailed
 from thumbproxy.core.formats import Format
-from thumbproxy.web.health import Finding, Probe
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Deadline, Limits
-from thumbproxy.telemetry.logs import Writer
-from thumbproxy.urls.options import Options
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
+from thumbproxy.telemetry.logs import Writer
+from thumbproxy.urls.options import Options
+from thumbproxy.web import health
+from thumbproxy.web.health import Finding, Probe
 
 Exhausted = Callable[[], None]
 
@@ -62,7 +62,7 @@ def test_render_processes_are_started_later(none_left: Exhausted) -> None:
         none_left()
         runner.start()
         until = time.monotonic() + 20
-        while not runner.workshop().ready:
+        while not runner.pool_status().ready:
             assert time.monotonic() < until
             threading.Event().wait(0.01)
     finally:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thumbproxy.core.errors import BadOptions
-from thumbproxy.urls.value_types import COMPASS
 from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import OPTIONS, OptionKeywords, Options
+from thumbproxy.urls.value_types import COMPASS
 
 fractions = st.integers(0, 1_000_000).map(lambda millionths: millionths / 1_000_000)
 pixels = st.integers(0, 65_535)

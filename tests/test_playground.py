@@ -20,16 +20,16 @@ import pytest
 from PIL import Image, ImageOps
 
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
-from thumbproxy.urls.options import Options
 from thumbproxy.demo import GalleryApp, gallery, list_pictures, make_samples
 from thumbproxy.demo.folder import version_of
 from thumbproxy.demo.names import ANIMATION, CHART, HERO, LOGO, SIDEWAYS
 from thumbproxy.demo.samples import SAMPLES
-from thumbproxy.urls.signing import Signer
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.builder import Thumbnails
 from thumbproxy.urls.codec import UrlCodec
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.signing import Signer
 
 KEY = "a key that only this test has"
 VOID = {"meta", "link", "source", "img", "br", "wbr"}

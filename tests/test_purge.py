@@ -23,11 +23,11 @@ from origin import Gallery, is_close, jpeg, opened
 from thumbproxy import Thumbnails, ThumbProxy
 from thumbproxy.caches.base import Scope
 from thumbproxy.core.errors import BadSource
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.media import Encoded
-from thumbproxy.purging.purger import scope_of
-from thumbproxy.http.responses import Response
 from thumbproxy.http.cache_tags import tag_of, tags_of
+from thumbproxy.http.responses import Response
+from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.purging.purger import scope_of
 
 KEY = servers.KEY
 TOKEN = "a-token-that-only-the-tests-use"
@@ -435,7 +435,7 @@ def test_of_two_purges_in_a_row_each_is_told_apart(
     for one in (None, app, make()):
         if one is not None:
             one.purge(CAT)
-        seen.add(thumbnailer._records.since(thumbnailer._job(request, {}, 5)))
+        seen.add(thumbnailer._records.purge_epoch(thumbnailer._job(request, {}, 5)))
     assert len(seen) == 3
 
 

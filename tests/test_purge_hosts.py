@@ -20,10 +20,10 @@ from test_purge import CAT, KEY, RED, SCOPES, TEAL, THUMBS, Make, get, is_hit, k
 from thumbproxy import ThumbProxy
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.purging.coordinator import Host, Journal
 from thumbproxy.caches.memcached.cache import LARGEST_VALUE, MemcachedCache
 from thumbproxy.caches.purge_log import RETENTION, Purge, PurgeLog, new_log, new_purge
 from thumbproxy.core.errors import PurgeFailed
+from thumbproxy.purging.coordinator import Host, Journal
 
 # Seconds. What is promised is 2; a busy machine may need more, and who is not told never does it.
 PROMISED = 10.0
@@ -217,7 +217,7 @@ def test_no_answer_is_no_news(a_dir: Path) -> None:
     disk = DiskCache(str(a_dir))
     disk.prepare()
     down = MemcachedCache([f"127.0.0.1:{servers.free_port()}"], secret="tests")
-    journal = Journal(disk)
+    journal = Journal(disk.layout.locks, disk.hold)
     host = Host({"disk": disk}, down, journal)
     host.look()
     assert journal.looked_at == 0
@@ -268,12 +268,12 @@ def counted(a_dir: Path) -> Counted:
 
 
 def host(counted: Counted, shared: Shared) -> Host:
-    return Host({"disk": counted}, shared, Journal(counted.disk))
+    return Host({"disk": counted}, shared, Journal(counted.disk.layout.locks, counted.disk.hold))
 
 
 def look(counted: Counted, shared: Shared, ago: float = 10) -> list[str]:
     """What is purged by a process of a host that has last looked some seconds ago."""
-    journal = Journal(counted.disk)
+    journal = Journal(counted.disk.layout.locks, counted.disk.hold)
     if journal.looked_at:
         journal.looked(time.time() - ago)
     before = len(counted.scopes)
@@ -301,7 +301,7 @@ def test_one_process_of_a_host_looks_for_all(counted: Counted, shared: Shared) -
 
 
 def test_while_one_process_looks_the_others_do_not(counted: Counted, shared: Shared) -> None:
-    with Journal(counted.disk).alone() as alone:
+    with Journal(counted.disk.layout.locks, counted.disk.hold).alone() as alone:
         assert alone
         assert look(counted, shared) == []
     assert shared.reads == 0
@@ -400,7 +400,7 @@ def test_whatever_one_tier_fails_with_the_others_are_purged(
     broken = Failing(error)
     tiers = {name: broken if name == failing else counted for name in ("disk", "nginx")}
     log = broken if failing == "memcached" else shared
-    journal = Journal(counted.disk)
+    journal = Journal(counted.disk.layout.locks, counted.disk.hold)
     done = Host(tiers, log, journal).purge(Scope("a/"))
     assert [name for name, it in done.items() if isinstance(it, PurgeFailed)] == [failing]
     assert list(done) == ["memcached", "disk", "nginx"]

@@ -12,12 +12,12 @@ from faulty import FaultyOrigin, replies
 from origin import Gallery, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.core.errors import SettingsError
-from thumbproxy.urls.hosts import told_url
-from thumbproxy.origins.remote import RemoteOrigin
-from thumbproxy.config.types import OriginSetting
 from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import OriginSetting
+from thumbproxy.core.errors import SettingsError
+from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.urls.codec import remote_source
+from thumbproxy.urls.hosts import redact_url
 
 THUMBS = Thumbnails([servers.KEY])
 
@@ -119,4 +119,4 @@ def test_what_is_wrong_with_hosts_is_told(entry: Any, said: str) -> None:
     ],
 )
 def test_a_url_is_told_without_its_secrets(url: str, told: str) -> None:
-    assert told_url(url) == told
+    assert redact_url(url) == told

@@ -24,17 +24,27 @@ from PIL import Image
 from servers import freeze
 
 from thumbproxy.assembly.factories import engine_of
-from thumbproxy.core.errors import BadOptions, BrokenImage, CapacityError, DecoderFailed, EngineFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError
+from thumbproxy.config.settings import Settings
+from thumbproxy.core.errors import (
+    BadOptions,
+    BrokenImage,
+    CapacityError,
+    DecoderFailed,
+    EngineFailed,
+    Overloaded,
+    RenderKilled,
+    RenderTooSlow,
+    ThumbproxyError,
+)
 from thumbproxy.core.formats import Format
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded
-from thumbproxy.telemetry.metrics import Ended, Metrics
-from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
 from thumbproxy.rendering.messages import HEAD
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.config.settings import Settings
+from thumbproxy.telemetry.metrics import Ended, Metrics
+from thumbproxy.urls.options import Options
 
 MIB = 1024 * 1024
 # Seconds. With nothing else to do, the machine needs a thousandth of it; and whoever waited for
@@ -108,7 +118,7 @@ def gone(pid: int) -> bool:
 
 
 def full(processes: Processes) -> bool:
-    return processes.workshop().ready == processes.size
+    return processes.pool_status().ready == processes.size
 
 
 # --- what a picture does
@@ -271,7 +281,7 @@ def test_a_render_process_is_bounded_as_the_kernel_says(shared: Processes) -> No
     assert status["Seccomp"].strip() == "2"
     assert status["NoNewPrivs"].strip() == "1"
     assert {status[f"Cap{kind}"].strip() for kind in ("Eff", "Prm", "Inh")} == {"0" * 16}
-    assert set(shared.workshop().sandbox) == {"landlock", "seccomp"}
+    assert set(shared.pool_status().sandbox) == {"landlock", "seccomp"}
     # More would leave next to nothing to it beside busy neighbours.
     assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
@@ -395,7 +405,7 @@ def test_the_log_has_a_line_for_a_fork_server_that_ended_and_one_when_another_is
     with runner(1) as processes:
         run(processes, "pid")
         os.kill(server_of(processes), signal.SIGKILL)
-        wait_until(lambda: processes.workshop().ready == 0)
+        wait_until(lambda: processes.pool_status().ready == 0)
         for _ in range(3):
             run(processes, "pid")
         server = server_of(processes)
@@ -484,7 +494,7 @@ def test_a_fork_server_that_cannot_start_is_said_so_at_once_and_not_started_all_
 
 def test_nothing_is_started_before_it_is_needed_and_nothing_is_left() -> None:
     processes = Processes(HostileEngine(), Limits(), 2)
-    assert processes.workshop() == ("processes", 2, 0, {})
+    assert processes.pool_status() == ("processes", 2, 0, {})
     processes.start()
     processes.start()
     wait_until(lambda: full(processes))
@@ -492,7 +502,7 @@ def test_nothing_is_started_before_it_is_needed_and_nothing_is_left() -> None:
     assert len(were) == 3
     processes.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in were)
-    assert processes.workshop().ready == 0
+    assert processes.pool_status().ready == 0
     assert int(run(processes, "pid")), "closed is not broken"
     processes.close()
 

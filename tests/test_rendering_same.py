@@ -14,14 +14,14 @@ from specimens import ANIMATIONS, SOURCES
 
 from thumbproxy.core.errors import ThumbproxyError
 from thumbproxy.core.formats import Encoding, Format
-from thumbproxy.imaging.pillow import PillowEngine
-from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded
-from thumbproxy.urls.options import Options
+from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.imaging.watermark import Watermark
 from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
+from thumbproxy.urls.options import Options
 
 ENGINE = PillowEngine(
     Limits(),

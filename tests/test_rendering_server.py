@@ -17,11 +17,11 @@ from servers import HOST, KEY, Server, free_port, freeze, running, thumbproxy
 
 from thumbproxy import Thumbnails
 from thumbproxy.assembly.factories import engine_of, runner_of
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.limits import Deadline, Limits
-from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.rendering.processes import Processes
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.config.settings import Settings
+from thumbproxy.telemetry.metrics import Metrics
 
 THUMBS = Thumbnails(keys=[KEY])
 

@@ -11,16 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pictures import encoded, quadrants
 
-from thumbproxy.core.errors import BrokenImage, ClientGone, DecoderFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.core.errors import (
+    BrokenImage,
+    ClientGone,
+    DecoderFailed,
+    Overloaded,
+    RenderKilled,
+    RenderTooSlow,
+    ThumbproxyError,
+    TooSlow,
+)
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded, ImageInfo
-from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.urls.options import Options
-from thumbproxy.rendering.base import Task, Workshop
+from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.rendering.base import PoolStatus, Task
 from thumbproxy.rendering.threads import Threads
 from thumbproxy.service.render_queue import Renders
+from thumbproxy.telemetry.metrics import Metrics
+from thumbproxy.urls.options import Options
 
 INFO = ImageInfo(Format.PNG, 100, 80)
 ENGINE = PillowEngine(Limits())
@@ -40,8 +49,8 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def workshop(self) -> Workshop:
-        return Workshop("threads", self.size, self.size, {})
+    def pool_status(self) -> PoolStatus:
+        return PoolStatus("threads", self.size, self.size, {})
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
         self.tasks += 1

@@ -23,12 +23,12 @@ from test_cli import thumbproxy
 
 from thumbproxy import HttpOrigin, RemoteOrigin, Thumbnails, ThumbProxy, remote_source
 from thumbproxy import __version__ as version
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.errors import BadSource, SettingsError, SourceNotFound
 from thumbproxy.core.escapes import normalized_target
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Validators
 from thumbproxy.origins.base import FetchRequest
-from thumbproxy.config.settings import Settings
 from thumbproxy.warm.names import Entry, Names
 
 FIREBASE = "o/images%2Fcat.jpg?alt=media&token=7f%2F3a"

@@ -16,9 +16,9 @@ from cgroups import quota_of_a_half
 from click.testing import CliRunner
 
 from thumbproxy.cli import main
-from thumbproxy.core.resources import Bound, Resources, available, size
 from thumbproxy.config.settings import Settings
 from thumbproxy.config.sizing import renders_alone, sized
+from thumbproxy.core.resources import Bound, Resources, available, size
 
 CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
 MIB = 1024 * 1024

@@ -12,12 +12,18 @@ import pytest
 from werkzeug.http import parse_options_header
 
 from thumbproxy.core import errors
-from thumbproxy.http.file_range import FilePart
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import Rendition
-from thumbproxy.urls.options import Options
-from thumbproxy.http.responses import CachePolicy, Response, content_disposition, error_response, image_response
+from thumbproxy.http.file_range import FilePart
+from thumbproxy.http.responses import (
+    CachePolicy,
+    Response,
+    content_disposition,
+    error_response,
+    image_response,
+)
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 MODIFIED = 1_700_000_000  # Tue, 14 Nov 2023 22:13:20 GMT
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"

@@ -11,13 +11,13 @@ import pytest
 from explorer import Failed, Play, explore, replay
 from test_caches import SOURCE, record, rendition, request
 
-from thumbproxy.scheduling.admission import Slots
 from thumbproxy.caches.base import Scope
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.scheduling.coalescing import Flights, Hold, in_turn
 from thumbproxy.core.errors import BrokenImage, ClientGone, Overloaded, ThumbproxyError, TooSlow
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank
+from thumbproxy.scheduling.admission import WeightedSemaphore
+from thumbproxy.scheduling.coalescing import Hold, SingleFlight, leased
 
 Check = Callable[[], object]
 
@@ -73,9 +73,9 @@ def test_all_orders_are_played(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_waits_for_ever_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def scenario(play: Play) -> Check:
-        slots = Slots(1, 1), Slots(1, 1)
+        slots = WeightedSemaphore(1, 1), WeightedSemaphore(1, 1)
 
-        def both(one: Slots, other: Slots) -> None:
+        def both(one: WeightedSemaphore, other: WeightedSemaphore) -> None:
             leave = one.take(1, Deadline(1e9))
             other.take(1, Deadline(1e9), lambda: play.now < 1000)()
             leave()
@@ -98,7 +98,7 @@ def turns(asks_in_its_turn: bool, directory: Path) -> Callable[[Play], Check]:
     """Whoever renders needs a turn; whoever asks the origin, its lease."""
 
     def scenario(play: Play) -> Check:
-        slots, disk, in_vain = Slots(1, 1), cache(directory), list[str]()
+        slots, disk, in_vain = WeightedSemaphore(1, 1), cache(directory), list[str]()
 
         def asked() -> None:
             with disk.hold("source a.jpg", Deadline(5)) as hold:
@@ -158,7 +158,7 @@ def test_flights_land_whatever_becomes_of_their_leaders(
     monkeypatch: pytest.MonkeyPatch, outcomes: list[type[ThumbproxyError] | None]
 ) -> None:
     def scenario(play: Play) -> Check:
-        flights, works = Flights(Rank.REQUEST), list[int]()
+        flights, works = SingleFlight(Rank.REQUEST), list[int]()
         got, working = dict[str, Any](), list[str]()
 
         def work(name: str) -> int:
@@ -205,7 +205,7 @@ def test_a_follower_waits_to_its_own_deadline_and_no_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def scenario(play: Play) -> Check:
-        flights, got = Flights(Rank.REQUEST), dict[str, object]()
+        flights, got = SingleFlight(Rank.REQUEST), dict[str, object]()
 
         def work() -> str:
             play.wait(lambda: False, 10)
@@ -245,7 +245,7 @@ def test_slots_are_given_on_whoever_leaves(
     until, gone_at = (60, 0.3) if leaves is ClientGone else (0.4, 60)
 
     def scenario(play: Play) -> Check:
-        slots, inside, got = Slots(size, 10), list[int](), dict[str, str]()
+        slots, inside, got = WeightedSemaphore(size, 10), list[int](), dict[str, str]()
 
         def all_are_called() -> None:
             if slots._queue:
@@ -358,7 +358,7 @@ def test_of_all_who_want_the_lease_of_some_work_one_does_it_at_a_time(
         done, doing = list[Hold](), list[str]()
 
         def work(name: str) -> None:
-            with in_turn([disk], Rank.QUESTION, "work", Deadline(60)) as turn:
+            with leased([disk], Rank.QUESTION, "work", Deadline(60)) as turn:
                 assert not doing
                 doing.append(name)
                 play.switch()

@@ -24,16 +24,16 @@ from origin import Gallery, jpeg
 from test_responses import all_errors
 
 from thumbproxy import HttpOrigin, Options, Signer, ThumbProxy
-from thumbproxy.purging.cdn.cloudflare import Cloudflare
-from thumbproxy.purging.cdn.fastly import Fastly
+from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import CdnSetting, OriginSetting
 from thumbproxy.core.errors import BadSource, SettingsError, ThumbproxyError
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import Rendition
 from thumbproxy.http.responses import CachePolicy, Response, error_response, image_response
-from thumbproxy.config.types import CdnSetting, OriginSetting
-from thumbproxy.config.settings import Settings
-from thumbproxy.web.reverse_proxy import Upstream
+from thumbproxy.purging.cdn.cloudflare import Cloudflare
+from thumbproxy.purging.cdn.fastly import Fastly
 from thumbproxy.urls.codec import ImageRequest, UrlCodec, check_source
+from thumbproxy.web.reverse_proxy import Upstream
 
 # Every secret has this word in it, so one look finds them all.
 WORD = "xyzzy"

@@ -18,10 +18,10 @@ import servers
 from origin import Gallery, is_close, jpeg, opened
 
 from thumbproxy import Folder, Thumbnails, ThumbProxy
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.media import Encoded, Rendition
-from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.http.responses import Response
+from thumbproxy.imaging.pillow import PillowEngine
+from thumbproxy.origins.base import Fetched, FetchRequest
 
 KEY = servers.KEY
 THUMBS = Thumbnails([KEY])

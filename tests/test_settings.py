@@ -13,10 +13,10 @@ import servers
 
 from thumbproxy import ThumbProxy
 from thumbproxy.assembly.build import application, standalone
+from thumbproxy.config.settings import Settings, UnusableSettings, overridden
+from thumbproxy.config.types import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
 from thumbproxy.core.errors import SettingsError
 from thumbproxy.core.limits import Limits
-from thumbproxy.config.types import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
-from thumbproxy.config.settings import Settings, UnusableSettings, overridden
 
 KEY = "a-key-that-only-the-tests-use"
 

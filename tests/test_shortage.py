@@ -15,10 +15,10 @@ from mounts import mounted
 from test_caches import record
 
 from thumbproxy import ThumbProxy
-from thumbproxy.server.request_bodies import Body, Length, Room
 from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.core.errors import SettingsError
 from thumbproxy.core.shortage import reason
+from thumbproxy.server.request_bodies import Body, Length, Room
 
 INODES, SPACE = "no inodes are left at ", "no space is left at "
 

@@ -37,15 +37,15 @@ import thumbproxy
 from thumbproxy import Signer, Thumbnails, ThumbProxy
 from thumbproxy.assembly.build import standalone
 from thumbproxy.cli import main
-from thumbproxy.config.types import EXAMPLE_KEYS
 from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import EXAMPLE_KEYS
 from thumbproxy.urls.codec import UrlCodec
 
 # What other tests run, in their own way.
 ELSEWHERE = {
     "test_http.py": claim("nginx", "docs/serving.md", "location /_thumbproxy"),
     "test_docs_pictures.py": claim("json", "docs/options.md"),
-    "test_layers.py": claim("", "docs/architecture.md", r"\Aerrors\b"),
+    "test_layers.py": claim("", "docs/architecture.md", r"\Acore\b"),
     "test_wsgi_servers.py": [
         *claim("ini", "docs/serving.md", "uwsgi"),
         *claim("python", "docs/serving.md", "gevent"),

@@ -21,8 +21,8 @@ from processes import family
 from snippets import COMMAND, Reader, claim
 
 from thumbproxy import Thumbnails
-from thumbproxy.config.types import EXAMPLE_KEYS
 from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import EXAMPLE_KEYS
 
 THUMBS = Thumbnails([servers.KEY])
 # Each command is a process of its own, and a machine may be busy.

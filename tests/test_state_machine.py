@@ -35,8 +35,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from origin import jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
-from thumbproxy.web.admin_endpoints import not_found
 from thumbproxy.http.responses import Response
+from thumbproxy.web.admin_endpoints import not_found
 
 THUMBS = Thumbnails([servers.KEY])
 SOURCE = "folder/a.jpg"

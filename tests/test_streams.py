@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from thumbproxy.server import buffered_io
-from thumbproxy.server.request_bodies import PACE
 from thumbproxy.server.buffered_io import Incoming, Outgoing, SlowClient, Wait
+from thumbproxy.server.request_bodies import PACE
 
 HELD = 256 * 1024
 

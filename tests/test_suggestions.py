@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from thumbproxy import Options, Thumbnails
 from thumbproxy.assembly.factories import engine_of
 from thumbproxy.cli import main
-from thumbproxy.core.limits import Limits
 from thumbproxy.config.settings import Settings
+from thumbproxy.core.limits import Limits
 
 KEY = servers.KEY
 CARD = {"card": "w_400,h_300,fit_cover"}

@@ -15,8 +15,8 @@ import pytest
 
 from thumbproxy import Thumbnails
 from thumbproxy.core.errors import BadOptions, BadSource
-from thumbproxy.urls.signing import Signer
 from thumbproxy.urls.codec import UrlCodec
+from thumbproxy.urls.signing import Signer
 
 KEY = "a-key-that-only-the-tests-use"
 THUMBS = Thumbnails(

@@ -19,7 +19,7 @@ from faulty import Exchange, FaultyOrigin, Script, replies, sends
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
-from thumbproxy.scheduling.admission import Gate
+from thumbproxy.scheduling.admission import ConcurrencyLimit
 from thumbproxy.web.reverse_proxy import Gated, Upstream
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -554,7 +554,7 @@ def test_a_hanging_application_has_no_more_places_than_the_gate() -> None:
         start_response("200 OK", [])
         return [b"body"]
 
-    gated = Gated(app, Gate(1))
+    gated = Gated(app, ConcurrencyLimit(1))
     for _ in range(2):
         with pytest.raises(RuntimeError):
             gated({**ENVIRON, "PATH_INFO": "/fails"}, start_response)

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbproxy.core.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl, RequestError
+from thumbproxy.core.errors import (
+    BadOptions,
+    BadSignature,
+    BadSource,
+    Expired,
+    NotAThumbnailUrl,
+    RequestError,
+)
 from thumbproxy.core.formats import Format
+from thumbproxy.urls.codec import UrlCodec
 from thumbproxy.urls.options import Options
 from thumbproxy.urls.signing import Signer
-from thumbproxy.urls.codec import UrlCodec
 
 VECTOR_KEY = "correct-horse-battery-staple-0001"
 VECTORS = [

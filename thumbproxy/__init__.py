@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from thumbproxy._version import __version__ as __version__
+
 TYPE_CHECKING = False  # as type checkers know it; `typing` would have to be loaded to begin
 if TYPE_CHECKING:
     from thumbproxy.assembly.build import ThumbProxy, application
     from thumbproxy.caches.base import Scope
     from thumbproxy.core.errors import BadOptions, BadSource, SettingsError, ThumbproxyError
-    from thumbproxy.urls.options import OptionKeywords, Options
     from thumbproxy.origins.folder import Folder
     from thumbproxy.origins.http import HttpOrigin
     from thumbproxy.origins.remote import RemoteOrigin
     from thumbproxy.origins.wsgi import WsgiOrigin
     from thumbproxy.purging.purger import PurgeResult
-    from thumbproxy.urls.signing import Signer
     from thumbproxy.urls.builder import Thumbnails
     from thumbproxy.urls.codec import remote_source
+    from thumbproxy.urls.options import OptionKeywords, Options
+    from thumbproxy.urls.signing import Signer
 
 __all__ = [
     "BadOptions",
@@ -42,8 +44,6 @@ __all__ = [
     "application",
     "remote_source",
 ]
-__version__ = "0.1.0"
-
 _PLACES = {
     "BadOptions": "thumbproxy.core.errors",
     "BadSource": "thumbproxy.core.errors",

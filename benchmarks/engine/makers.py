@@ -15,8 +15,8 @@ import pyvips
 from PIL import Image
 
 from thumbproxy.core.formats import Encoding, Format
-from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.core.limits import Limits
+from thumbproxy.imaging.pillow import PillowEngine
 from thumbproxy.urls.options import Options
 
 QUALITIES = {Format.JPEG: 80, Format.WEBP: 82, Format.AVIF: 65}

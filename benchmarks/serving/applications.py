@@ -12,8 +12,8 @@ from typing import Any
 
 from werkzeug.test import create_environ
 
-from thumbproxy.assembly.factories import configured_origins
 from thumbproxy.assembly.build import application, parts
+from thumbproxy.assembly.factories import configured_origins
 from thumbproxy.config.settings import Settings
 
 from .photo import ACCEPT

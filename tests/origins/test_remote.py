@@ -9,9 +9,9 @@ import pytest
 from faulty import FaultyOrigin, replies
 
 from thumbproxy.core.errors import BadSource, OriginFailed, SourceNotFound
-from thumbproxy.urls.hosts import AllowedHosts, Server, plain_host, remote_server
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.urls.codec import check_source, remote_source
+from thumbproxy.urls.hosts import AllowedHosts, Server, plain_host, remote_server
 
 HERE = ("127.0.0.0/8",)
 

@@ -9,7 +9,15 @@ import pytest
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
-from thumbproxy.core.errors import OriginBusy, OriginError, OriginFailed, SourceBlocked, SourceNotFound, SourceRefused, SourceWithdrawn
+from thumbproxy.core.errors import (
+    OriginBusy,
+    OriginError,
+    OriginFailed,
+    SourceBlocked,
+    SourceNotFound,
+    SourceRefused,
+    SourceWithdrawn,
+)
 from thumbproxy.origins.statuses import LONGEST_PAUSE, failure_of
 
 NOW = 1_700_000_000.0

@@ -8,35 +8,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from thumbproxy.core import uwsgi
-from thumbproxy.telemetry.access_log import AccessLog
-from thumbproxy.assembly.factories import OriginLike, cdns_of, disk_of, engine_of, host_of, memcached_of, metrics_of, mounts_of, origins_added, origins_served, runner_of, tagged_headers, with_all_faults
-from thumbproxy.scheduling.admission import Gate, misses_of
+from thumbproxy.assembly.factories import (
+    OriginLike,
+    cdns_of,
+    disk_of,
+    engine_of,
+    host_of,
+    memcached_of,
+    metrics_of,
+    mounts_of,
+    origins_added,
+    origins_served,
+    runner_of,
+    tagged_headers,
+    with_all_faults,
+)
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.memcached.cache import MemcachedCache
-from thumbproxy.http.cross_origin import CrossOrigin
+from thumbproxy.config.settings import Settings, unknown_setting
+from thumbproxy.config.sizing import sized
+from thumbproxy.core import uwsgi
 from thumbproxy.core.errors import SettingsError
-from thumbproxy.service.fetcher import Fetcher
 from thumbproxy.core.formats import Format
-from thumbproxy.web.health import Readiness, Site, disk_probe, memcached_probe, origin_probe, upstream_probe
-from thumbproxy.server.malloc_trim import return_large_blocks
-from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.web.admin_endpoints import MetricsPage, PurgePage, not_found
+from thumbproxy.core.resources import available
+from thumbproxy.http.cross_origin import CrossOrigin
+from thumbproxy.http.responses import CachePolicy
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.purging.purger import Hook, Purger, PurgeResult
-from thumbproxy.service.source_records import Records
+from thumbproxy.scheduling.admission import ConcurrencyLimit, misses_of
+from thumbproxy.server.malloc_trim import return_large_blocks
+from thumbproxy.service.fetcher import Fetcher
 from thumbproxy.service.render_queue import Renders
-from thumbproxy.core.resources import available
-from thumbproxy.http.responses import CachePolicy
+from thumbproxy.service.source_records import SourceRecords
+from thumbproxy.service.source_resolver import SourceResolver
 from thumbproxy.service.thumbnailer import Thumbnailer
-from thumbproxy.config.settings import Settings, unknown_setting
-from thumbproxy.urls.signing import Signer, keys_of
-from thumbproxy.config.sizing import sized
-from thumbproxy.service.source_resolver import Sources
-from thumbproxy.web.reverse_proxy import Gated, Upstream
+from thumbproxy.telemetry.access_log import AccessLog
+from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.urls.codec import UrlCodec
+from thumbproxy.urls.signing import Signer, keys_of
+from thumbproxy.web.admin_endpoints import MetricsPage, PurgePage, not_found
+from thumbproxy.web.health import (
+    Readiness,
+    Site,
+    disk_probe,
+    memcached_probe,
+    origin_probe,
+    upstream_probe,
+)
 from thumbproxy.web.middleware import Middleware, WSGIApp
+from thumbproxy.web.reverse_proxy import Gated, Upstream
 
 if TYPE_CHECKING:
     from thumbproxy.imaging.pillow import PillowEngine
@@ -136,7 +157,7 @@ def _readiness(settings: Settings, origins: Mapping[str, OriginLike], built: Par
         origins=[origin_probe(prefix, place) for prefix, place in places.items() if place],
         caches=caches,
         others=[upstream_probe(settings.upstream)] if settings.upstream else [],
-        workshop=built.renders.workshop,
+        pool_status=built.renders.pool_status,
     )
 
 
@@ -161,7 +182,7 @@ class Parts:
     mounts: Mounts
     engine: PillowEngine
     renders: Renders
-    misses: Gate
+    misses: ConcurrencyLimit
     disk: DiskCache | None
     memcached: MemcachedCache | None
     thumbnailer: Thumbnailer
@@ -221,9 +242,9 @@ def parts(
         metrics=metrics,
         failure_ttl=settings.failure_ttl,
     )
-    misses = Gate(settings.misses or misses_of(settings.threads))
-    records = Records(tiers, settings.lifetimes)
-    sources = Sources(
+    misses = ConcurrencyLimit(settings.misses or misses_of(settings.threads))
+    records = SourceRecords(tiers, settings.lifetimes)
+    sources = SourceResolver(
         fetcher=Fetcher(
             engine=engine,
             renders=renders,

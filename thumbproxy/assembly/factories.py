@@ -13,38 +13,38 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.caches.memcached.client import strict_clients
 from thumbproxy.caches.disk.cache import DiskCache
-from thumbproxy.purging.coordinator import Host, Journal, Tier
 from thumbproxy.caches.disk.layout import Layout
-from thumbproxy.caches.memcached.cache import MemcachedCache
-from thumbproxy.purging.nginx import NginxCache
 from thumbproxy.caches.disk.size import Space
-from thumbproxy.purging.cdn.base import Cdn
-from thumbproxy.purging.cdn.cloudflare import Cloudflare
-from thumbproxy.purging.cdn.cloudfront import CloudFront
-from thumbproxy.purging.cdn.fastly import Fastly
+from thumbproxy.caches.memcached.cache import MemcachedCache
+from thumbproxy.caches.memcached.client import strict_clients
+from thumbproxy.config.settings import Settings, UnusableSettings, has_scheme, setting_of
+from thumbproxy.config.sizing import renders_alone
+from thumbproxy.config.types import FromEnvironment, OriginSetting, WatermarkSetting
 from thumbproxy.core.errors import SettingsError
 from thumbproxy.core.extras import Lacking
-from thumbproxy.http.fetch_headers import header_faults
-from thumbproxy.urls.value_types import COMPASS
 from thumbproxy.core.limits import Limits
-from thumbproxy.telemetry.metrics import Metrics, prometheus
-from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
+from thumbproxy.core.resources import available
+from thumbproxy.core.shortage import shortage
+from thumbproxy.core.suggest import hint
+from thumbproxy.http.fetch_headers import header_faults
 from thumbproxy.origins.base import Origin
 from thumbproxy.origins.folder import Folder
 from thumbproxy.origins.http import HttpOrigin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.origins.remote import RemoteOrigin
 from thumbproxy.origins.wsgi import WsgiOrigin
+from thumbproxy.purging.cdn.base import Cdn
+from thumbproxy.purging.cdn.cloudflare import Cloudflare
+from thumbproxy.purging.cdn.cloudfront import CloudFront
+from thumbproxy.purging.cdn.fastly import Fastly
+from thumbproxy.purging.coordinator import Host, Journal, Tier
+from thumbproxy.purging.nginx import NginxCache
 from thumbproxy.rendering.base import Runner
 from thumbproxy.rendering.threads import Threads
-from thumbproxy.core.resources import available
-from thumbproxy.config.types import FromEnvironment, OriginSetting, WatermarkSetting
-from thumbproxy.config.settings import Settings, UnusableSettings, has_scheme, setting_of
-from thumbproxy.core.shortage import shortage
-from thumbproxy.config.sizing import renders_alone
-from thumbproxy.core.suggest import hint
+from thumbproxy.telemetry.metrics import Metrics, prometheus
+from thumbproxy.urls.value_types import COMPASS
+from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
 from thumbproxy.web.middleware import WSGIApp
 
 _of_pictures, _of_pylibmc = Lacking(), Lacking()
@@ -74,7 +74,7 @@ def host_of(settings: Settings, disk: DiskCache | None, memcached: MemcachedCach
     tiers: dict[str, Tier] = {"disk": disk} if disk else {}
     if settings.nginx_cache_dir:
         tiers["nginx"] = NginxCache(str(Path(settings.nginx_cache_dir).expanduser().absolute()))
-    return Host(tiers, memcached, Journal(disk) if disk else None)
+    return Host(tiers, memcached, Journal(disk.layout.locks, disk.hold) if disk else None)
 
 
 def cdns_of(settings: Settings, faults: list[str]) -> list[Cdn]:

@@ -13,13 +13,28 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, Protocol
 
-from thumbproxy.http.cache_control import UNSAID, CacheFields
-from thumbproxy.scheduling.coalescing import Lease
-from thumbproxy.core.errors import BadSource, BrokenImage, OriginBusy, OriginError, OriginFailed, OriginTimeout, PurgeFailed, SourceBlocked, SourceNotFound, SourceRefused, SourceTooLarge, SourceWithdrawn, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.errors import (
+    BadSource,
+    BrokenImage,
+    OriginBusy,
+    OriginError,
+    OriginFailed,
+    OriginTimeout,
+    PurgeFailed,
+    SourceBlocked,
+    SourceNotFound,
+    SourceRefused,
+    SourceTooLarge,
+    SourceWithdrawn,
+    ThumbproxyError,
+    UnsupportedImage,
+)
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import ClientTerms, ImageInfo, Rendition, Validators
-from thumbproxy.telemetry.metrics import Tier
 from thumbproxy.core.spelling import composed, spellings
+from thumbproxy.http.cache_control import UNSAID, CacheFields
+from thumbproxy.scheduling.coalescing import Lease
+from thumbproxy.telemetry.metrics import Tier
 from thumbproxy.urls.codec import ImageRequest, check_name
 
 log = logging.getLogger("thumbproxy.caches")
@@ -195,7 +210,7 @@ def new_generation() -> str:
     return secrets.token_hex(8)
 
 
-def settle(standing: Record | None, record: Record) -> Record:
+def merge_records(standing: Record | None, record: Record) -> Record:
     """The record that stands when `record` is put in the place of `standing`.
 
     Of two fetches the later one counts, whichever ends first. The same version keeps its

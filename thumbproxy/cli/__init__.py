@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from thumbproxy import __version__
+from thumbproxy._version import __version__
 from thumbproxy.cli.cache import cache
 from thumbproxy.cli.doctor import doctor
 from thumbproxy.cli.explain import explain

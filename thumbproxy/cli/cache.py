@@ -17,11 +17,18 @@ import click
 from thumbproxy.assembly.factories import disk_cache
 from thumbproxy.caches.base import Scope
 from thumbproxy.cli.decoding import decoder
-from thumbproxy.cli.group import Command, Refusal, cache_home, check_cache, config_option, interruptible
+from thumbproxy.cli.group import (
+    Command,
+    Refusal,
+    cache_home,
+    check_cache,
+    config_option,
+    interruptible,
+)
+from thumbproxy.config.settings import Settings, Size
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.extras import Lacking
 from thumbproxy.core.limits import Deadline
-from thumbproxy.config.settings import Settings, Size
 from thumbproxy.core.shortage import shortage
 
 # How long to wait for a server's janitor, which rests most of the time.

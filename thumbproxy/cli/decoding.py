@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from thumbproxy.assembly.factories import engine_of, runner_of
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.errors import SourceError
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.base import Engine
 from thumbproxy.core.limits import Deadline
+from thumbproxy.imaging.base import Engine
+from thumbproxy.rendering.base import Runner, Task
 from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.urls.options import Options
-from thumbproxy.rendering.base import Runner, Task
-from thumbproxy.config.settings import Settings
 
 _TINY = Options(width=1)
 

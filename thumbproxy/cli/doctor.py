@@ -13,9 +13,17 @@ from dataclasses import replace
 
 import click
 
-from thumbproxy.assembly.factories import disk_cache, engine_of, faults_of, runner_of, with_all_faults
 from thumbproxy.assembly.build import resolved
+from thumbproxy.assembly.factories import (
+    disk_cache,
+    engine_of,
+    faults_of,
+    runner_of,
+    with_all_faults,
+)
 from thumbproxy.cli.group import cache_options, serving_settings
+from thumbproxy.config.settings import Settings, UnusableSettings
+from thumbproxy.core.errors import SettingsError
 from thumbproxy.doctor.findings import Finding, worst
 from thumbproxy.doctor.machine import machine
 from thumbproxy.doctor.reach import reach
@@ -25,9 +33,7 @@ from thumbproxy.doctor.servers import memcached
 from thumbproxy.doctor.software import software
 from thumbproxy.doctor.storage import Held, storage
 from thumbproxy.doctor.text import facts, lines
-from thumbproxy.core.errors import SettingsError
 from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.config.settings import Settings, UnusableSettings
 
 
 @click.command()

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import click
 
-from thumbproxy.assembly.factories import served_origins
 from thumbproxy.assembly.build import parts
+from thumbproxy.assembly.factories import served_origins
 from thumbproxy.caches.base import Cache
 from thumbproxy.cli.group import cache_options, serving_settings
+from thumbproxy.config.settings import Settings
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.explainer import Explainer
 from thumbproxy.explain.kept import DiskView, Shelves
 from thumbproxy.explain.text import lines
-from thumbproxy.config.settings import Settings
 
 _BROWSER = "image/avif,image/webp,*/*"
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
-from thumbproxy.core.errors import RequestError, SettingsError
 from thumbproxy.config.settings import Settings
+from thumbproxy.core.errors import RequestError, SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import click
 
-from thumbproxy.telemetry import logs
-from thumbproxy.assembly.factories import engine_of, with_all_faults
 from thumbproxy.assembly.build import ThumbProxy, standalone
+from thumbproxy.assembly.factories import engine_of, with_all_faults
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
+from thumbproxy.config.settings import Settings, overridden
+from thumbproxy.config.sizing import sized
 from thumbproxy.core.extras import Lacking
+from thumbproxy.core.resources import available
+from thumbproxy.core.shortage import reason
 from thumbproxy.server.listening import checked_bind
 from thumbproxy.server.metrics_files import share_metrics
-from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
-from thumbproxy.core.resources import available
-from thumbproxy.config.settings import Settings, overridden
-from thumbproxy.core.shortage import reason
-from thumbproxy.config.sizing import sized
+from thumbproxy.telemetry import logs
 from thumbproxy.urls.builder import Thumbnails
+from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
 from thumbproxy.web.middleware import WSGIApp
 
 _lacking = Lacking()

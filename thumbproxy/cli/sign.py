@@ -8,10 +8,10 @@ import secrets
 import click
 
 from thumbproxy.cli.group import config_option, prefix_option
-from thumbproxy.core.errors import BadSource
 from thumbproxy.config.settings import Settings
-from thumbproxy.urls.signing import Signer
+from thumbproxy.core.errors import BadSource
 from thumbproxy.urls.codec import AUTO, UrlCodec, remote_source
+from thumbproxy.urls.signing import Signer
 from thumbproxy.warm.variants import combined, preset_text
 
 

@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from thumbproxy.assembly.factories import served_origins
 from thumbproxy.assembly.build import parts
+from thumbproxy.assembly.factories import served_origins
 from thumbproxy.cli.group import cache_options, interruptible, serving_settings
-from thumbproxy.core.formats import Format
-from thumbproxy.urls.options import Options
-from thumbproxy.core.resources import available
 from thumbproxy.config.settings import Settings
-from thumbproxy.core.shortage import reason
-from thumbproxy.urls.signing import Signer
 from thumbproxy.config.sizing import renders_alone
+from thumbproxy.core.formats import Format
+from thumbproxy.core.resources import available
+from thumbproxy.core.shortage import reason
 from thumbproxy.urls.codec import UrlCodec
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.signing import Signer
 from thumbproxy.warm.fleet import FleetWarmer
 from thumbproxy.warm.journal import Journal, JournalInUse, NotAJournal
 from thumbproxy.warm.listings import Listing, ListingFailed

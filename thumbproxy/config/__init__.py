@@ -1,0 +1,1 @@
+"""The configuration: one schema, read from a file, the environment and arguments."""

@@ -13,17 +13,33 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from thumbproxy.config.types import (
+    REFUSALS,
+    CdnSetting,
+    CdnTable,
+    Explained,
+    Key,
+    ListOf,
+    Network,
+    OriginSetting,
+    OriginTable,
+    PresetTable,
+    Refusal,
+    Switch,
+    WatermarkSetting,
+    WatermarkTable,
+    WebOrigins,
+)
 from thumbproxy.core.errors import BadOptions, SettingsError
 from thumbproxy.core.formats import Encoding
-from thumbproxy.http.freshness import Lifetimes
-from thumbproxy.urls.hosts import told_url
-from thumbproxy.urls.value_types import Choice, Kind, Number, Pattern
 from thumbproxy.core.limits import Limits
-from thumbproxy.urls.options import Options
-from thumbproxy.config.types import REFUSALS, CdnSetting, CdnTable, Explained, Key, ListOf, Network, OriginSetting, OriginTable, PresetTable, Refusal, Switch, WatermarkSetting, WatermarkTable, WebOrigins
-from thumbproxy.urls.signing import HOW_TO_GIVE_KEYS
 from thumbproxy.core.suggest import hint
 from thumbproxy.http.cache_tags import SEPARATORS
+from thumbproxy.http.freshness import Lifetimes
+from thumbproxy.urls.hosts import redact_url
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.signing import HOW_TO_GIVE_KEYS
+from thumbproxy.urls.value_types import Choice, Kind, Number, Pattern
 
 ENVIRONMENT_PREFIX = "THUMBPROXY_"
 _MIB = 1024 * 1024
@@ -511,7 +527,7 @@ def _kind(setting: Field[Any]) -> Kind:
 
 
 def _fault(label: str, setting: Field[Any], value: Any, error: Exception) -> str:
-    shown = "what was given" if setting.metadata["secret"] else told_url(repr(value)[:80])
+    shown = "what was given" if setting.metadata["secret"] else redact_url(repr(value)[:80])
     why = f"{error}" if isinstance(error, Refusal) else f"{shown} is not allowed"
     allowed = "" if isinstance(error, Explained) else f"; it takes {_kind(setting).allowed}"
     return f"{label}: {why}{allowed}."

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from thumbproxy.core.resources import Resources
 from thumbproxy.config.settings import MOST_PROCESSES, Settings
+from thumbproxy.core.resources import Resources
 
 _MIB = 1024 * 1024
 # Of a worker and its fork server, before there is any picture (docs/reliability.md measures it).

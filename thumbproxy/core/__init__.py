@@ -1,0 +1,1 @@
+"""What all parts are made with: errors, limits, formats, the values of a request."""

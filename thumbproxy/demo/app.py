@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thumbproxy.imaging.base import Engine
 from thumbproxy.demo.folder import MOST_PICTURES, list_pictures
 from thumbproxy.demo.page import gallery
+from thumbproxy.imaging.base import Engine
 from thumbproxy.urls.builder import Thumbnails
 
 if TYPE_CHECKING:

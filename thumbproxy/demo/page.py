@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.imaging.base import Engine
 from thumbproxy.demo import placeholder, specimens
 from thumbproxy.demo.folder import Picture, read_picture
 from thumbproxy.demo.names import HERO, SPECIAL
+from thumbproxy.imaging.base import Engine
 from thumbproxy.urls.builder import Thumbnails
 
 _STYLE = Path(__file__).with_name("gallery.css").read_text("utf-8")

@@ -9,10 +9,10 @@ from typing import Any
 
 from thumbproxy.core.errors import ThumbproxyError
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.base import Engine
-from thumbproxy.urls.options import Options
 from thumbproxy.demo.folder import Picture
+from thumbproxy.imaging.base import Engine
 from thumbproxy.urls.builder import Thumbnails
+from thumbproxy.urls.options import Options
 
 _WIDTH = 480
 _OPTIONS = Options(width=_WIDTH)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from thumbproxy.demo.canvas import Canvas, Plane, resized, rgb, sample, smoothstep, tile  # fmt: skip
+from thumbproxy.demo.canvas import (  # fmt: skip
+    Canvas,
+    Plane,
+    resized,
+    rgb,
+    sample,
+    smoothstep,
+    tile,
+)
 
 _HORIZON = 0.47
 _SUN = (0.36, 0.415)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from thumbproxy.urls.options import Options
 from thumbproxy.demo.folder import Picture
 from thumbproxy.demo.names import ANIMATION, CHART, LOGO, SIDEWAYS
 from thumbproxy.urls.builder import Thumbnails
+from thumbproxy.urls.options import Options
 
 _BOX = {"width": 480, "height": 480}
 _TALL = {"width": 320, "height": 480, "fit": "cover"}

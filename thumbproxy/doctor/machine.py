@@ -7,11 +7,11 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from thumbproxy.scheduling.admission import misses_of
-from thumbproxy.doctor.findings import Finding
-from thumbproxy.core.resources import Bound, Resources, available, size
 from thumbproxy.config.settings import Settings
 from thumbproxy.config.sizing import RENDER_BYTES, WORKER_BYTES
+from thumbproxy.core.resources import Bound, Resources, available, size
+from thumbproxy.doctor.findings import Finding
+from thumbproxy.scheduling.admission import misses_of
 
 _GROUP = "machine"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - looked at only

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from thumbproxy.config.settings import Settings
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.urls.hosts import PORTS, host_entry
-from thumbproxy.config.settings import Settings
 
 _GROUP = "reach"
 _SECONDS = 2.0

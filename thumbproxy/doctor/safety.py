@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.scheduling.admission import misses_of
-from thumbproxy.doctor.findings import Finding, Level
-from thumbproxy.core.resources import size
 from thumbproxy.config.settings import Settings, overridden
+from thumbproxy.core.resources import size
+from thumbproxy.doctor.findings import Finding, Level
+from thumbproxy.scheduling.admission import misses_of
 
 _GROUP = "settings"
 # Words of those who meant to change it later.

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
-from thumbproxy.doctor.findings import Finding
 from thumbproxy.core.errors import ThumbproxyError
 from thumbproxy.core.extras import Lacking
 from thumbproxy.core.formats import Format
 from thumbproxy.core.limits import Deadline
+from thumbproxy.doctor.findings import Finding
+from thumbproxy.rendering.base import PoolStatus, Runner, Task
 from thumbproxy.urls.options import Options
-from thumbproxy.rendering.base import Runner, Task, Workshop
 
 with Lacking():  # then there is nothing to be tried out
     from PIL import Image
@@ -26,14 +26,14 @@ _NONE = "none"
 class Trial(NamedTuple):
     """What came of a render; error: "" if it was made."""
 
-    workshop: Workshop
+    pool_status: PoolStatus
     seconds: float
     error: str
 
     @property
     def contained(self) -> bool:
         """Whether a decoder that is taken over can do nothing."""
-        walls = self.workshop.sandbox.values()
+        walls = self.pool_status.sandbox.values()
         return bool(walls) and not any(wall.startswith(_NONE) for wall in walls)
 
 
@@ -51,27 +51,27 @@ def try_out(runner: Runner) -> Trial:
     except (ThumbproxyError, OSError) as failure:
         error = getattr(failure, "log", None) or str(failure) or type(failure).__name__
     try:
-        return Trial(runner.workshop(), seconds, error)
+        return Trial(runner.pool_status(), seconds, error)
     finally:
         runner.close()
 
 
 def sandbox(trial: Trial) -> Iterator[Finding]:
-    workshop = trial.workshop
+    pool = trial.pool_status
     if trial.error:
         yield Finding(
-            _GROUP, "critical", f"no picture could be made in {workshop.isolation}: {trial.error}",
+            _GROUP, "critical", f"no picture could be made in {pool.isolation}: {trial.error}",
             "the log of `thumbproxy serve` tells more",
         )  # fmt: skip
         return
-    text = f"{workshop.size} at a time in {workshop.isolation} of each worker"
+    text = f"{pool.size} at a time in {pool.isolation} of each worker"
     yield Finding(_GROUP, "ok", f"{text}; a small one takes {1000 * trial.seconds:.0f} ms")
-    if not workshop.sandbox:
+    if not pool.sandbox:
         yield Finding(
             _GROUP, "warning", "no sandbox: a decoder that is taken over can do what this user can",
             "isolation = \"processes\"",
         )  # fmt: skip
-    for name, wall in workshop.sandbox.items():
+    for name, wall in pool.sandbox.items():
         missing = wall.startswith(_NONE)
         yield Finding(
             _GROUP, "warning" if missing else "ok", f"{name}: {wall}",

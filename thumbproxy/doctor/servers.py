@@ -7,10 +7,10 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 
-from thumbproxy.doctor.findings import Finding
 from thumbproxy.core.endpoints import Endpoint
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.resources import size
+from thumbproxy.doctor.findings import Finding
 
 _GROUP = "memcached"
 _SECONDS = 2.0

@@ -11,10 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from thumbproxy.core.extras import Lacking
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.doctor.holes import before, known_holes, numbers
 from thumbproxy.doctor.simd import compiled_for, cpu_has
-from thumbproxy.core.extras import Lacking
 
 _lacking = Lacking()
 with _lacking:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from thumbproxy.doctor.findings import Finding
-from thumbproxy.core.resources import size, unescaped
 from thumbproxy.config.settings import Settings
+from thumbproxy.core.resources import size, unescaped
 from thumbproxy.core.shortage import reason
+from thumbproxy.doctor.findings import Finding
 
 _GROUP = "disk"
 _MOUNTS = Path("/proc/self/mountinfo")

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from thumbproxy.config.types import EXAMPLE_KEYS
 from thumbproxy.core.errors import BadOptions, Expired, NotAThumbnailUrl, RequestError
 from thumbproxy.core.formats import OUTPUTS
 from thumbproxy.core.limits import Limits
-from thumbproxy.urls.options import Options
-from thumbproxy.config.types import EXAMPLE_KEYS
-from thumbproxy.urls.signing import Signer
 from thumbproxy.urls.codec import AUTO, ImageRequest, UrlCodec
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.signing import Signer
 
 
 class Pieces(NamedTuple):

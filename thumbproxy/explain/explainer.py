@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from thumbproxy.caches.base import Record, SourceRecord
 from thumbproxy.core.errors import BadSource, ThumbproxyError
+from thumbproxy.core.formats import Format
+from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.media import Validators
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
 from thumbproxy.explain.kept import Kept, Shelves
-from thumbproxy.explain.prospect import Prospect, Situation, asked, failed, prospect
-from thumbproxy.core.formats import Format
+from thumbproxy.explain.prediction import Prediction, Situation, asked, failed, predict
+from thumbproxy.http.negotiation import PREFERENCE, negotiate, resolve_auto_format
 from thumbproxy.imaging.base import Engine
-from thumbproxy.core.limits import Deadline, Limits
-from thumbproxy.core.media import Validators
-from thumbproxy.http.negotiation import PREFERENCE, negotiate, settle
 from thumbproxy.origins.base import FetchRequest, Origin
 from thumbproxy.origins.mounts import Mounts
 from thumbproxy.urls.codec import ImageRequest
@@ -79,14 +79,14 @@ class Explainer:
         assert verdict is not None  # noqa: S101 - what is no request has a fault
         return {**facts, "now": verdict.sentence, "served": verdict.served}
 
-    def _beyond(self, request: ImageRequest, accept: str, fetch: bool) -> tuple[Facts, Prospect]:
+    def _beyond(self, request: ImageRequest, accept: str, fetch: bool) -> tuple[Facts, Prediction]:
         """What there is to say beyond the address."""
         try:
             mounted = self._mounts.resolve(request.source)
         except BadSource as error:
             return {"origin": {"mounted_at": "nowhere"}}, failed(error)
         if mounted is None:
-            fault = Prospect("404: no origin is mounted for this source", served=False)
+            fault = Prediction("404: no origin is mounted for this source", served=False)
             return {"origin": {"mounted_at": "nowhere"}}, fault
         case = self._case(negotiate(request, accept, self._auto_formats), *mounted)
         facts: Facts = {
@@ -96,7 +96,7 @@ class Explainer:
             "kept": {entry.tier: kept_facts(entry) for entry in case.kept},
         }
         situation = self._situation(case)
-        outlook = prospect(situation)
+        outlook = predict(situation)
         if fetch:
             facts["fetched"], failure = self._ask(case)
             outlook = asked(situation, failure)
@@ -129,7 +129,7 @@ class Explainer:
         if not isinstance(latest, SourceRecord):
             return request, False
         width, height = self._engine.output_size(latest.info, request.options)
-        return settle(request, latest.info, width * height, self._avif_pixels), True
+        return resolve_auto_format(request, latest.info, width * height, self._avif_pixels), True
 
     def _situation(self, case: Case) -> Situation:
         disk, latest = self._shelves.disk, case.latest

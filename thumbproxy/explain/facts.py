@@ -9,9 +9,9 @@ from typing import Any
 from thumbproxy.caches.base import FailureRecord, Record, SourceRecord
 from thumbproxy.explain.address import Address
 from thumbproxy.explain.kept import Kept
-from thumbproxy.explain.prospect import Prospect
-from thumbproxy.urls.options import OPTIONS, Options
+from thumbproxy.explain.prediction import Prediction
 from thumbproxy.urls.codec import AUTO
+from thumbproxy.urls.options import OPTIONS, Options
 
 Facts = dict[str, Any]
 _ORDINALS = ("newest", "second", "third", "fourth")
@@ -59,11 +59,11 @@ def _signature(key: int | None) -> str:
     return f"holds, with the {which} key"
 
 
-def refusal(address: Address) -> Prospect | None:
+def refusal(address: Address) -> Prediction | None:
     """What is answered without looking at anything else."""
     if address.fault is None:
         return None
-    return Prospect(f"{address.fault.status}: {address.fault.reason}", served=False)
+    return Prediction(f"{address.fault.status}: {address.fault.reason}", served=False)
 
 
 def record_facts(latest: Record | None, records: Mapping[str, Record | None]) -> Facts:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_date, parse_set_header
 
+from thumbproxy.core.media import ClientTerms, Validators
 from thumbproxy.http.cache_control import UNSAID, CacheFields, Directives, delta_seconds
 from thumbproxy.http.dates import read_date
-from thumbproxy.core.media import ClientTerms, Validators
 
 # What may be sent back as a header line: visible ASCII, obs-text, spaces inside.
 _FIELD_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")

@@ -14,8 +14,8 @@ from werkzeug.http import parse_accept_header
 
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import ImageInfo
-from thumbproxy.urls.options import Options
 from thumbproxy.urls.codec import ImageRequest
+from thumbproxy.urls.options import Options
 
 _LONGEST_ACCEPT = 1000
 _PLAIN = re.compile(r"[A-Za-z0-9!#$&+.^_`|~*/;=, \t-]*")
@@ -59,7 +59,9 @@ def accepted(accept: str, offered: tuple[Format, ...]) -> tuple[Format, ...]:
     )
 
 
-def settle(request: ImageRequest, info: ImageInfo, pixels: int, avif_pixels: int) -> ImageRequest:
+def resolve_auto_format(
+    request: ImageRequest, info: ImageInfo, pixels: int, avif_pixels: int
+) -> ImageRequest:
     """The request with its format decided, now that its picture is known.
 
     pixels: of the output. avif_pixels: the most that are written as AVIF, which is slow.

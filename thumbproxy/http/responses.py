@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from werkzeug.http import http_date
 
-from thumbproxy.http.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.core.errors import ClientGone, EngineFailed, MethodNotAllowed, ThumbproxyError
-from thumbproxy.http.file_range import BLOCK, FilePart
 from thumbproxy.core.formats import Format
 from thumbproxy.core.media import ClientTerms, Rendition
 from thumbproxy.core.memo import memoized
 from thumbproxy.http.cache_tags import tag_header
+from thumbproxy.http.conditional import CONDITIONS, byte_range, precondition
+from thumbproxy.http.file_range import BLOCK, FilePart
 from thumbproxy.urls.codec import ImageRequest
 
 Environ = dict[str, Any]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from thumbproxy.imaging.boxes import Box, Size, crop_box, half_up, to_sensor
-from thumbproxy.urls.value_types import COMPASS, SMART
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import ImageInfo
+from thumbproxy.imaging.boxes import Box, Size, crop_box, half_up, to_sensor
 from thumbproxy.urls.options import Options
+from thumbproxy.urls.value_types import COMPASS, SMART
 
 # How much larger than the output a picture that the JPEG decoder scales to n/8 must stay.
 # Scaling in the decoder folds the finest detail back into the picture (aliasing), the more

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 
 from thumbproxy.core.errors import BrokenImage
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.codecs.header import MOST_FRAMES, MOST_SCANS, Header
 from thumbproxy.imaging.codecs.registry import codec_for
-from thumbproxy.core.limits import Limits
 
 __all__ = ["MOST_FRAMES", "MOST_SCANS", "Header", "read_header"]
 

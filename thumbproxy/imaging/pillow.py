@@ -13,7 +13,10 @@ from PIL import Image
 
 from thumbproxy.core.errors import BadOptions, BrokenImage
 from thumbproxy.core.formats import Encoding, Format
+from thumbproxy.core.limits import Limits
+from thumbproxy.core.media import Encoded, ImageInfo
 from thumbproxy.imaging.alpha import has_alpha
+from thumbproxy.imaging.analysis import analyse
 from thumbproxy.imaging.boxes import Box, Size
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.decode import Decoded, decode, decode_frames
@@ -22,12 +25,9 @@ from thumbproxy.imaging.geometry import Findings, Plan, plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.info import LONGEST_SIDE, document
 from thumbproxy.imaging.job import Job, Level
-from thumbproxy.imaging.ladder import Ladder, Variant, made_alike, order_of, seen_alike
-from thumbproxy.imaging.look import look
+from thumbproxy.imaging.pyramid import Pyramid, Variant, made_alike, order_of, seen_alike
 from thumbproxy.imaging.steps import finish, resize, run
 from thumbproxy.imaging.watermark import Watermark
-from thumbproxy.core.limits import Limits
-from thumbproxy.core.media import Encoded, ImageInfo
 from thumbproxy.urls.options import Options
 
 
@@ -122,7 +122,7 @@ class PillowEngine:
         decoded = decode(source, header, numbers, options.page or 1)
         try:
             level = _level(decoded)
-            yield level, look(level, header.info, options)
+            yield level, analyse(level, header.info, options)
         finally:
             decoded.release()
 
@@ -165,8 +165,8 @@ class PillowEngine:
         decoded = decode(source, header, widest)
         made: dict[Variant, Encoded] = {}
         try:
-            ladder = Ladder(_level(decoded))
-            looked = cache(lambda options: look(ladder.top, info, options))
+            ladder = Pyramid(_level(decoded))
+            looked = cache(lambda options: analyse(ladder.top, info, options))
             order = sorted(plans, key=lambda variant: order_of(plans[variant], variant))
             for _, alike in groupby(order, key=made_alike):
                 group = list(alike)
@@ -180,7 +180,7 @@ class PillowEngine:
         return made
 
     def _from_ladder(
-        self, ladder: Ladder, found: Findings, info: ImageInfo, variant: Variant
+        self, ladder: Pyramid, found: Findings, info: ImageInfo, variant: Variant
     ) -> Image.Image:
         options, format = variant
         numbers = plan(info, options, self.limits, found)
@@ -205,7 +205,9 @@ class PillowEngine:
         for frame in animation.frames:
             level = _level(Decoded(frame.image, icc=animation.icc))
             if numbers is None:
-                numbers = plan(header.info, options, self.limits, look(level, header.info, options))
+                numbers = plan(
+                    header.info, options, self.limits, analyse(level, header.info, options)
+                )
                 self._check_total(numbers.output, header.frames)
             pictures.append(run(Job(level, numbers, options, format, self.watermarks)))
             durations.append(frame.duration)

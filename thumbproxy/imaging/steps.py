@@ -12,7 +12,16 @@ from PIL import Image
 
 from thumbproxy.imaging.alpha import has_alpha, on, premultiplied
 from thumbproxy.imaging.colour import to_srgb
-from thumbproxy.imaging.effects import adjust, backdrop, blur, grayscale, round_corners, saturate, sharpen, watermark
+from thumbproxy.imaging.effects import (
+    adjust,
+    backdrop,
+    blur,
+    grayscale,
+    round_corners,
+    saturate,
+    sharpen,
+    watermark,
+)
 from thumbproxy.imaging.job import Job
 from thumbproxy.imaging.orientation import upright
 
@@ -107,7 +116,7 @@ def flatten(image: Image.Image, job: Job) -> Image.Image:
     return on(job.background or WHITE, image)
 
 
-def forget(image: Image.Image, job: Job) -> Image.Image:
+def clear_hidden_colours(image: Image.Image, job: Job) -> Image.Image:
     """What is wholly transparent has no colour: somebody may have made it so to hide it."""
     if not has_alpha(image) or job.options.lossless:
         return image
@@ -135,7 +144,7 @@ STEPS: tuple[Callable[[Image.Image, Job], Image.Image], ...] = (
     round_corners,
     watermark,
     flatten,
-    forget,
+    clear_hidden_colours,
 )
 
 

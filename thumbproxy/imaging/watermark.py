@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from thumbproxy.core.errors import SourceError
+from thumbproxy.core.limits import Limits
 from thumbproxy.imaging.alpha import has_alpha
 from thumbproxy.imaging.boxes import Box
 from thumbproxy.imaging.colour import to_srgb
@@ -15,9 +16,8 @@ from thumbproxy.imaging.decode import decode
 from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.orientation import upright
-from thumbproxy.urls.value_types import COMPASS
-from thumbproxy.core.limits import Limits
 from thumbproxy.urls.options import Options
+from thumbproxy.urls.value_types import COMPASS
 
 
 @dataclass(frozen=True, slots=True)

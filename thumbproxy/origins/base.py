@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from thumbproxy.http.cache_control import UNSAID, CacheFields
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import ClientTerms, Validators
+from thumbproxy.http.cache_control import UNSAID, CacheFields
 
 # What a client has a say in, of all that a personal origin is told of its request.
 PERSONAL = (

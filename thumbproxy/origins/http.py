@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thumbproxy.urls.hosts import PORTS, Server, told_url
-from thumbproxy.origins.network.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.network.addresses import AllowedNetworks
 from thumbproxy.origins.network.client import Client, parsed, server_of
 from thumbproxy.origins.network.guard import Guard
 from thumbproxy.origins.targets import check_encoded, request_target
+from thumbproxy.urls.hosts import PORTS, Server, redact_url
 
 
 class HttpOrigin:
@@ -44,7 +44,7 @@ class HttpOrigin:
                 raise ValueError("it has a query or a fragment")
         except ValueError as fault:
             raise ValueError(
-                f"{told_url(base_url)!r} cannot be the URL of an origin: {fault}"
+                f"{redact_url(base_url)!r} cannot be the URL of an origin: {fault}"
             ) from None
         self.immutable = immutable
         self._encoded = encoded

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from thumbproxy.core.errors import BadSource
-from thumbproxy.urls.hosts import AllowedHosts, remote_server
-from thumbproxy.origins.network.addresses import AllowedNetworks
 from thumbproxy.origins.base import Fetched, FetchRequest
+from thumbproxy.origins.network.addresses import AllowedNetworks
 from thumbproxy.origins.network.client import Client
 from thumbproxy.origins.network.guard import Guard
 from thumbproxy.origins.targets import check_encoded, request_target
+from thumbproxy.urls.hosts import AllowedHosts, remote_server
 
 
 class RemoteOrigin:

@@ -12,8 +12,16 @@ from http import HTTPStatus
 
 from werkzeug.datastructures import Headers
 
+from thumbproxy.core.errors import (
+    OriginBusy,
+    OriginError,
+    OriginFailed,
+    SourceBlocked,
+    SourceNotFound,
+    SourceRefused,
+    SourceWithdrawn,
+)
 from thumbproxy.http.cache_control import delta_seconds
-from thumbproxy.core.errors import OriginBusy, OriginError, OriginFailed, SourceBlocked, SourceNotFound, SourceRefused, SourceWithdrawn
 from thumbproxy.http.dates import read_date
 
 # About the picture: the origin has answered, and does not give it.

@@ -13,10 +13,10 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 from werkzeug.datastructures import Headers
 
 from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceTooLarge
-from thumbproxy.urls.hosts import told_url
 from thumbproxy.origins.base import PERSONAL, Fetched, FetchRequest
 from thumbproxy.origins.network.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.targets import request_target
+from thumbproxy.urls.hosts import redact_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -123,7 +123,7 @@ def _addressed(url: str, server: Mapping[str, Any]) -> dict[str, Any]:
         ours = False
     if not ours:
         raise OriginFailed(
-            log=f"redirect to {told_url(url)}, which is not of the app that was asked"
+            log=f"redirect to {redact_url(url)}, which is not of the app that was asked"
         )
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "GET",

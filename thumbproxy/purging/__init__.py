@@ -1,0 +1,1 @@
+"""Removing what is stored of a source, on all tiers, hosts and CDNs."""

@@ -7,17 +7,16 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Protocol
 
 from thumbproxy.caches.base import Removed, Scope, attempted
-from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.purge_log import RETENTION, SKEW, Purge, PurgeLog, new_purge, read_log
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
+from thumbproxy.scheduling.coalescing import Hold
 
 log = logging.getLogger("thumbproxy.caches")
 
@@ -29,6 +28,10 @@ class Tier(Protocol):
     """What can be purged on this host."""
 
     def purge(self, scope: Scope) -> Removed: ...
+
+
+# A lease among the processes of this host: its name, and for how long it is waited for.
+Lock = Callable[[str, Deadline], AbstractContextManager[Hold]]
 
 
 class Log(Protocol):
@@ -44,9 +47,10 @@ class Journal:
     Its modification time is when the log of all hosts was last read.
     """
 
-    def __init__(self, disk: DiskCache) -> None:
-        self._path = f"{disk.layout.locks}/purges"
-        self._disk = disk
+    def __init__(self, folder: str, lock: Lock) -> None:
+        """folder: where locks lie. lock: of the disk cache, by name, for so long at most."""
+        self._path = f"{folder}/purges"
+        self._lock = lock
 
     def read(self) -> PurgeLog:
         """Empty where there is none, or a damaged one."""
@@ -105,7 +109,7 @@ class Journal:
         """Whether no other process of this host is looking at the log."""
         with (
             in_order(Rank.PURGES, waits=False),
-            self._disk.hold("purges of other hosts", Deadline(0)) as hold,
+            self._lock("purges of other hosts", Deadline(0)) as hold,
         ):
             yield hold is not Hold.NOT
 
@@ -113,7 +117,7 @@ class Journal:
         """Raises OSError."""
         with (
             in_order(Rank.JOURNAL),
-            self._disk.hold("journal of purges", Deadline(_LOCK_SECONDS)) as hold,
+            self._lock("journal of purges", Deadline(_LOCK_SECONDS)) as hold,
         ):
             if hold is Hold.NOT:
                 raise TimeoutError(errno.ETIMEDOUT, "a lock is held for too long", self._path)
@@ -136,7 +140,7 @@ class Host:
 
     # Seconds between two looks, and after which all hosts have looked and purged.
     period = 1.0
-    spread = 2.0
+    propagation_delay = 2.0
 
     def __init__(
         self, tiers: Mapping[str, Tier], log: Log | None = None, journal: Journal | None = None

@@ -15,12 +15,12 @@ from typing import Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from thumbproxy.caches.base import Removed, Scope, attempted
-from thumbproxy.purging.cdn.base import Cdn
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.formats import OUTPUTS
-from thumbproxy.telemetry.metrics import Metrics, ScopeKind
 from thumbproxy.http.cache_tags import tag_of
+from thumbproxy.purging.cdn.base import Cdn
+from thumbproxy.telemetry.metrics import Metrics, ScopeKind
 from thumbproxy.urls.codec import AUTO
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Host(Protocol):
     """
 
     period: float
-    spread: float
+    propagation_delay: float
 
     @property
     def follows(self) -> bool: ...
@@ -121,7 +121,7 @@ class Purger:
         if self._cdns or self._hooks:
             if isinstance(done.get("memcached"), Removed):
                 # A CDN that asks a host that does not know yet would keep what that has for long.
-                time.sleep(self._host.spread)
+                time.sleep(self._host.propagation_delay)
             for name, tell in self._outside(scope):
                 done[name] = attempted(name, tell)
         failed = {name: str(it) for name, it in done.items() if isinstance(it, PurgeFailed)}

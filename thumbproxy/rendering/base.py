@@ -26,7 +26,7 @@ class Task(NamedTuple):
     seconds: float = Limits().render_seconds
 
 
-class Workshop(NamedTuple):
+class PoolStatus(NamedTuple):
     """What there is to work with.
 
     size     tasks that can be done at a time
@@ -63,7 +63,7 @@ class Runner(Protocol):
         """
         ...
 
-    def workshop(self) -> Workshop:
+    def pool_status(self) -> PoolStatus:
         """What there is. Waits for nothing."""
         ...
 

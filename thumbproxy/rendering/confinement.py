@@ -9,7 +9,13 @@ import signal
 from collections.abc import Callable
 
 from thumbproxy.rendering import landlock, seccomp
-from thumbproxy.rendering.kernel import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, drop_capabilities, prctl
+from thumbproxy.rendering.kernel import (
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    drop_capabilities,
+    prctl,
+)
 
 # What is left over for the first picture, whatever the setting says: less would be of no use.
 _LEAST_MEMORY = 64 * 1024 * 1024

@@ -12,12 +12,20 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from thumbproxy.core.errors import BadOptions, BrokenImage, DecoderFailed, EngineFailed, SourceTooLarge, ThumbproxyError, UnsupportedImage
+from thumbproxy.core.errors import (
+    BadOptions,
+    BrokenImage,
+    DecoderFailed,
+    EngineFailed,
+    SourceTooLarge,
+    ThumbproxyError,
+    UnsupportedImage,
+)
 from thumbproxy.core.formats import Format
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import Encoded
-from thumbproxy.urls.options import Options
 from thumbproxy.rendering.base import Task
+from thumbproxy.urls.options import Options
 
 HEAD = struct.Struct("!I")  # the length of the header
 MOST_HEADER = 64 * 1024
@@ -38,7 +46,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Garbled(Exception):
+class ProtocolError(Exception):
     """A render process said what none would say that is in its right mind."""
 
 
@@ -126,7 +134,7 @@ def read_hello(header: bytes) -> dict[str, str]:
     """The sandbox of a process. Raises Garbled."""
     sandbox = _object(header).get("sandbox")
     if not isinstance(sandbox, dict) or len(sandbox) > 8:
-        raise Garbled("no hello")
+        raise ProtocolError("no hello")
     return {_text(name, 20): _text(words, _MOST_WORDS) for name, words in sandbox.items()}
 
 
@@ -138,11 +146,11 @@ def read_reply(header: bytes, task: Task, limits: Limits) -> Reply:
         return Reply((), (), _error(reply), resident)
     facts = reply["made"]
     if not isinstance(facts, list) or len(facts) != len(task.variants):
-        raise Garbled("not as many pictures as were asked for")
+        raise ProtocolError("not as many pictures as were asked for")
     lengths, pictures = [], []
     for fact, (_, format) in zip(facts, task.variants, strict=True):
         if not isinstance(fact, list) or len(fact) != 5:
-            raise Garbled("not the facts of a picture")
+            raise ProtocolError("not the facts of a picture")
         # JSON is read here, which takes many times its size, and all threads wait meanwhile.
         most = MOST_HEADER if format is Format.JSON else _most_bytes(limits)
         lengths.append(_number(fact[0], 1, most))
@@ -154,7 +162,7 @@ def read_reply(header: bytes, task: Task, limits: Limits) -> Reply:
 def check_picture(body: bytes, format: Format) -> None:
     """Raises Garbled for bytes that do not begin as the format does, or are not JSON."""
     if not format.begins(body):
-        raise Garbled(f"what was sent is no {format.extension}")
+        raise ProtocolError(f"what was sent is no {format.extension}")
     if format is Format.JSON:
         _object(body)
 
@@ -168,7 +176,7 @@ def _most_bytes(limits: Limits) -> int:
 def _error(reply: dict[str, Any]) -> ThumbproxyError:
     kind = _ERRORS.get(_text(reply.get("failed"), 40))
     if kind is None:
-        raise Garbled("no error of ours")
+        raise ProtocolError("no error of ours")
     reason = _text(reply.get("reason"), _MOST_REASON)
     return kind(reason, log=_text(reply.get("log"), _MOST_LOG))
 
@@ -177,26 +185,26 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw.decode())
     except (ValueError, RecursionError):
-        raise Garbled("not JSON") from None
+        raise ProtocolError("not JSON") from None
     if not isinstance(value, dict):
-        raise Garbled("not an object")
+        raise ProtocolError("not an object")
     return value
 
 
 def _number(value: Any, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise Garbled(f"{value!r:.40} is not from {least} to {most}")
+        raise ProtocolError(f"{value!r:.40} is not from {least} to {most}")
     return value
 
 
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value <= _MOST_SECONDS:
-        raise Garbled(f"{value!r:.40} is no time")
+        raise ProtocolError(f"{value!r:.40} is no time")
     return float(value)
 
 
 def _text(value: Any, most: int) -> str:
     """Without anything that a terminal, a log or a header could take for more than text."""
     if not isinstance(value, str) or len(value) > most:
-        raise Garbled("no text, or too long")
+        raise ProtocolError("no text, or too long")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)

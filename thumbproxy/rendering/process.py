@@ -14,7 +14,15 @@ from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded
 from thumbproxy.rendering.allowance import Allowance
 from thumbproxy.rendering.base import Task
-from thumbproxy.rendering.messages import HEAD, Reply, check_picture, header_length, order, read_hello, read_reply
+from thumbproxy.rendering.messages import (
+    HEAD,
+    Reply,
+    check_picture,
+    header_length,
+    order,
+    read_hello,
+    read_reply,
+)
 
 _AT_ONCE = 1 << 20
 

@@ -9,17 +9,25 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 
-from thumbproxy.core.errors import DecoderFailed, EngineFailed, Overloaded, RenderKilled, RenderTooSlow, ThumbproxyError, TooSlow
+from thumbproxy.core.errors import (
+    DecoderFailed,
+    EngineFailed,
+    Overloaded,
+    RenderKilled,
+    RenderTooSlow,
+    ThumbproxyError,
+    TooSlow,
+)
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.imaging.base import Engine
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Encoded
-from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.rendering.base import Task, Workshop
+from thumbproxy.imaging.base import Engine
+from thumbproxy.rendering.base import PoolStatus, Task
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.crew import Crew, ending
-from thumbproxy.rendering.messages import Garbled
+from thumbproxy.rendering.messages import ProtocolError
 from thumbproxy.rendering.process import Gone, RenderProcess
+from thumbproxy.rendering.process_pool import ProcessPool, ending
+from thumbproxy.telemetry.metrics import Metrics
 
 _MIB = 1024 * 1024
 
@@ -53,7 +61,7 @@ class Processes:
         self._limits = limits
         self._plan = Plan(pickle.dumps(engine), memory)
         self._metrics = metrics or Metrics()
-        crew = partial(Crew, self._plan, size, self._metrics, jobs=jobs, resident=resident)
+        crew = partial(ProcessPool, self._plan, size, self._metrics, jobs=jobs, resident=resident)
         self._crew = PerProcess(lambda: _Lazily(crew), _Lazily.abandon)
         weakref.finalize(self, _close, self._crew)
 
@@ -72,16 +80,18 @@ class Processes:
         finally:
             ended()
 
-    def workshop(self) -> Workshop:
+    def pool_status(self) -> PoolStatus:
         crew = self._crew.value.crew
         if crew is None:
-            return Workshop("processes", self.size, 0, {})
-        return Workshop("processes", self.size, crew.ready, crew.sandbox)
+            return PoolStatus("processes", self.size, 0, {})
+        return PoolStatus("processes", self.size, crew.ready, crew.sandbox)
 
     def close(self) -> None:
         self._crew.value.close()
 
-    def _make(self, crew: Crew, task: Task, deadline: Deadline, *, fresh: bool) -> list[Encoded]:
+    def _make(
+        self, crew: ProcessPool, task: Task, deadline: Deadline, *, fresh: bool
+    ) -> list[Encoded]:
         process = crew.take(deadline, fresh=fresh)
         used = process.done > 0
         failure: ThumbproxyError
@@ -90,7 +100,7 @@ class Processes:
         except TooSlow as error:
             crew.dismiss(process, "killed", error.log)
             raise
-        except Garbled as error:
+        except ProtocolError as error:
             crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
             failure = DecoderFailed(log=f"a render process sent nonsense: {error}")
         except Gone:
@@ -110,7 +120,7 @@ class Processes:
         raise failure
 
 
-def _buried(crew: Crew, process: RenderProcess) -> ThumbproxyError:
+def _buried(crew: ProcessPool, process: RenderProcess) -> ThumbproxyError:
     """What to raise for a process that has gone, which is dismissed."""
     try:
         status = crew.how_ended(process)
@@ -133,12 +143,12 @@ class _OnceMore(Exception):
 class _Lazily:
     """The crew of a process, from when it is needed until it is closed."""
 
-    def __init__(self, new: Callable[[], Crew]) -> None:
+    def __init__(self, new: Callable[[], ProcessPool]) -> None:
         self._new = new
         self._lock = threading.Lock()
-        self.crew: Crew | None = None
+        self.crew: ProcessPool | None = None
 
-    def made(self) -> Crew:
+    def made(self) -> ProcessPool:
         with self._lock:
             if self.crew is None:
                 self.crew = self._new()

@@ -18,7 +18,15 @@ from collections.abc import Iterator
 from thumbproxy.core.errors import EngineFailed, Overloaded
 from thumbproxy.core.limits import Deadline
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.forkserver import ANSWER, FORK, HOW_ENDED, IGNORED, QUESTION, STILL_RUNS, UNKNOWN
+from thumbproxy.rendering.forkserver import (
+    ANSWER,
+    FORK,
+    HOW_ENDED,
+    IGNORED,
+    QUESTION,
+    STILL_RUNS,
+    UNKNOWN,
+)
 from thumbproxy.rendering.process import RenderProcess
 
 log = logging.getLogger(__name__)

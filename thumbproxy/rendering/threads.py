@@ -12,11 +12,11 @@ from typing import Any
 from thumbproxy.core.errors import BrokenImage, EngineFailed, TooSlow, UnsupportedImage
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.base import Engine
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.media import Encoded
+from thumbproxy.imaging.base import Engine
 from thumbproxy.rendering.allowance import Allowance
-from thumbproxy.rendering.base import Task, Workshop
+from thumbproxy.rendering.base import PoolStatus, Task
 
 # Seconds in which a thread that is free takes a task.
 _TO_BEGIN = 0.1
@@ -65,8 +65,8 @@ class Threads:
         finally:
             del future  # which has what is raised, which has this frame, and the source with it
 
-    def workshop(self) -> Workshop:
-        return Workshop("threads", self.size, self.size, {})
+    def pool_status(self) -> PoolStatus:
+        return PoolStatus("threads", self.size, self.size, {})
 
     def close(self) -> None:
         self._threads.renew()

@@ -32,7 +32,7 @@ def misses_of(threads: int) -> int:
     return max(1, threads - max(1, threads // _KEPT_FOR_HITS))
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets `size` in, and refuses the rest at once."""
 
     def __init__(self, size: int) -> None:
@@ -64,7 +64,7 @@ class _Ticket:
         self.called = threading.Event()
 
 
-class Slots:
+class WeightedSemaphore:
     """`size` pieces of work at a time, of no more than `room` weight together, in their order.
 
     What alone weighs more than `room` counts as `room`: it waits until it is alone.

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from thumbproxy.scheduling.admission import LOOK, Wanted, always
 from thumbproxy.core.errors import ClientGone, EngineFailed, Overloaded, ThumbproxyError, TooSlow
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
+from thumbproxy.scheduling.admission import LOOK, Wanted, always
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -31,11 +31,11 @@ class _Flight:
         self.outcome: Future[Any] = Future()
         self.wanted_by: list[Wanted] = []
 
-    def wanted(self) -> bool:
+    def still_wanted(self) -> bool:
         return any(wanted() for wanted in tuple(self.wanted_by))
 
 
-class Flights:
+class SingleFlight:
     """Coalesces equal work among the threads of a process.
 
     The first thread that asks for a key leads: it does the work. Those that ask while it is under
@@ -86,7 +86,7 @@ class Flights:
 
     def _lead(self, key: Hashable, work: Callable[[Wanted], T], flight: _Flight) -> T:
         try:
-            result = work(flight.wanted)
+            result = work(flight.still_wanted)
         except BaseException as error:  # whatever ends the leader must not leave followers waiting
             self._land(key)
             # What goes up has this frame, which has the flight. A flight that had it too would be a
@@ -153,7 +153,7 @@ class Turn(NamedTuple):
 
 
 @contextmanager
-def held(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn]:
+def acquire_leases(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn]:
     """Hold `key` with all leases, nearest first; with one that others keep, `Hold.NOT`."""
     with ExitStack() as stack:
         turn = Turn(Hold.AT_ONCE)
@@ -167,7 +167,7 @@ def held(leases: Sequence[Lease], key: str, patience: Deadline) -> Iterator[Turn
 
 
 @contextmanager
-def in_turn(leases: Sequence[Lease], rank: Rank, key: str, deadline: Deadline) -> Iterator[Turn]:
+def leased(leases: Sequence[Lease], rank: Rank, key: str, deadline: Deadline) -> Iterator[Turn]:
     """Hold `key` with all leases, when it is one's turn.
 
     rank  what it is the lease of
@@ -176,14 +176,14 @@ def in_turn(leases: Sequence[Lease], rank: Rank, key: str, deadline: Deadline) -
     """
     with in_order(rank):
         for name in (key, f"{key} again"):
-            with held(leases, name, deadline.within(deadline.remaining / 2)) as turn:
+            with acquire_leases(leases, name, deadline.within(deadline.remaining / 2)) as turn:
                 if turn.hold is not Hold.NOT:
                     yield turn
                     return
         yield turn
 
 
-class Remembered:
+class NegativeCache:
     """Failures of the last seconds, so that what has just failed is not tried again at once."""
 
     def __init__(self) -> None:

@@ -1,0 +1,1 @@
+"""The standalone server: gunicorn with a worker of its own, set up for images."""

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from thumbproxy.server.request_bodies import PACE, PATIENCE, Body
 from thumbproxy.core.forking import PerProcess
+from thumbproxy.server.request_bodies import PACE, PATIENCE, Body
 
 # Bytes of a reply that wait in memory. More of what is passed on wait in a thread.
 _MOST_HELD = 256 * 1024

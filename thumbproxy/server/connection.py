@@ -15,9 +15,9 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn
 from werkzeug.http import http_date
 
-from thumbproxy.server.request_bodies import Body, Chunks, Length, Room
 from thumbproxy.http.responses import Response
 from thumbproxy.server.buffered_io import Incoming, Outgoing, Wait
+from thumbproxy.server.request_bodies import Body, Chunks, Length, Room
 
 # Bytes of a request's first line and headers. nginx sends 32 KiB at most.
 LONGEST_HEAD = 64 * 1024

@@ -15,18 +15,18 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from thumbproxy.telemetry import logs
-from thumbproxy.server.draining import Drain, announced
+from thumbproxy.config.settings import Settings, UnusableSettings
+from thumbproxy.config.sizing import sized
 from thumbproxy.core.errors import SettingsError
+from thumbproxy.core.resources import available, size
+from thumbproxy.core.shortage import reason
+from thumbproxy.purging.purger import follow_purges
+from thumbproxy.server.draining import Drain, announced
 from thumbproxy.server.listening import checked_bind
 from thumbproxy.server.metrics_files import MEMORY, retire, share_metrics
-from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
-from thumbproxy.purging.purger import follow_purges
-from thumbproxy.core.resources import available, size
-from thumbproxy.config.settings import Settings, UnusableSettings
-from thumbproxy.core.shortage import reason
-from thumbproxy.config.sizing import sized
 from thumbproxy.server.worker import STOPPING, Worker, call_process, quieten
+from thumbproxy.telemetry import logs
+from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY
 
 __all__ = [
     "Log",

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from thumbproxy.core.errors import SettingsError
-from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY, settled
 from thumbproxy.core.shortage import reason
+from thumbproxy.web.admin_endpoints import SHARED_DIRECTORY, settled
 
 log = logging.getLogger(__name__)
 

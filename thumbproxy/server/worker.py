@@ -20,13 +20,19 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.util import unquote_to_wsgi_str
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from thumbproxy.server.request_bodies import PATIENCE, Body, Room
-from thumbproxy.server.connection import Connection, allowed_files, end_of_body, last_words, settle_lists
 from thumbproxy.http.forwarding import TRUSTED
-from thumbproxy.server.metrics_files import reserve
 from thumbproxy.http.responses import refusal
-from thumbproxy.server.sending import SendingWorker
 from thumbproxy.server.buffered_io import Wait
+from thumbproxy.server.connection import (
+    Connection,
+    allowed_files,
+    end_of_body,
+    last_words,
+    settle_lists,
+)
+from thumbproxy.server.metrics_files import reserve
+from thumbproxy.server.request_bodies import PATIENCE, Body, Room
+from thumbproxy.server.sending import SendingWorker
 
 # What `accept` fails with while there are too many files or too little memory.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

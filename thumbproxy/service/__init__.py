@@ -1,0 +1,1 @@
+"""A verified request in, a rendition out, each thing done once."""

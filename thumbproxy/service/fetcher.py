@@ -7,19 +7,26 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
-from thumbproxy.http.cache_control import UNSAID
 from thumbproxy.caches.base import SourceRecord, new_generation
-from thumbproxy.core.errors import ClientGone, DecoderFailed, OriginError, OriginFailed, RenderTooSlow, SourceError
+from thumbproxy.core.errors import (
+    ClientGone,
+    DecoderFailed,
+    OriginError,
+    OriginFailed,
+    RenderTooSlow,
+    SourceError,
+)
 from thumbproxy.core.formats import Format
-from thumbproxy.http.freshness import Lifetimes
-from thumbproxy.imaging.base import Engine
-from thumbproxy.service.request_context import Job
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.media import ImageInfo, Validators
-from thumbproxy.telemetry.metrics import Metrics, outcome_of
-from thumbproxy.urls.options import Options
+from thumbproxy.http.cache_control import UNSAID
+from thumbproxy.http.freshness import Lifetimes
+from thumbproxy.imaging.base import Engine
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.service.render_queue import Renders
+from thumbproxy.service.request_context import RequestContext
+from thumbproxy.telemetry.metrics import Metrics, outcome_of
+from thumbproxy.urls.options import Options
 
 _TINY = 8
 
@@ -57,34 +64,38 @@ class Fetcher:
         self._metrics = metrics
 
     def fetch(
-        self, job: Job, known: SourceRecord | None, validators: Validators, began: float
+        self,
+        context: RequestContext,
+        known: SourceRecord | None,
+        validators: Validators,
+        began: float,
     ) -> Answer:
         """Ask for the bytes if the validators are empty, else for news.
 
         began: unix seconds, now. Raises SourceError, OriginError, CapacityError, ClientGone.
         """
-        if not job.wanted():
+        if not context.still_wanted():
             raise ClientGone
-        fetched, seconds = self._exchange(job, known, validators)
-        record = self._record(job, known, fetched, began)
+        fetched, seconds = self._exchange(context, known, validators)
+        record = self._record(context, known, fetched, began)
         return Answer(record, fetched.body, fetched.storable, seconds)
 
     def _exchange(
-        self, job: Job, known: SourceRecord | None, validators: Validators
+        self, context: RequestContext, known: SourceRecord | None, validators: Validators
     ) -> tuple[Fetched, float]:
         question = FetchRequest(
-            path=job.path,
+            path=context.path,
             validators=validators,
-            deadline=job.deadline.within(self._limits.fetch_seconds),
+            deadline=context.deadline.within(self._limits.fetch_seconds),
             limits=self._limits,
             # A `v_` may be news that a cache before the origin has not heard of.
-            fresh=known is not None or job.request.options.version is not None,
-            client=job.client,
+            fresh=known is not None or context.request.options.version is not None,
+            client=context.client,
             fields=known.fields if known else UNSAID,
         )
         started = time.monotonic()  # the clock may be set meanwhile
         try:
-            fetched = job.origin.fetch(question)
+            fetched = context.origin.fetch(question)
         except (SourceError, OriginError) as error:
             self._metrics.fetched(outcome_of(error), time.monotonic() - started)
             raise
@@ -93,14 +104,14 @@ class Fetcher:
         return fetched, seconds
 
     def _record(
-        self, job: Job, known: SourceRecord | None, fetched: Fetched, began: float
+        self, context: RequestContext, known: SourceRecord | None, fetched: Fetched, began: float
     ) -> SourceRecord:
-        v = job.request.options.version or (known.v if known else "")
-        if known and job.origin.local and fetched.validators == known.validators:
+        v = context.request.options.version or (known.v if known else "")
+        if known and context.origin.local and fetched.validators == known.validators:
             # A file's validators are all that decides; no need to hash its bytes again.
             return replace(known, v=v, failure=None)
         fresh_until, stale_until, error_until = self._windows(fetched, began)
-        askers = (job.asker,) if job.origin.personal else ()
+        askers = (context.vary_key,) if context.origin.personal else ()
         if fetched.body is None:
             if known is None:
                 raise OriginFailed(log="304 Not Modified to a request without validators")
@@ -110,8 +121,8 @@ class Fetcher:
                 fields=fetched.fields, askers=askers,
             )  # fmt: skip
         info, version = self._engine.inspect(fetched.body), sha256(fetched.body).hexdigest()
-        if known is not None and known.version != version and not job.origin.local:
-            self._check_whole(job, version, fetched.body, info)
+        if known is not None and known.version != version and not context.origin.local:
+            self._check_whole(context, version, fetched.body, info)
         return SourceRecord(
             version=version,
             generation=new_generation(),
@@ -133,7 +144,9 @@ class Fetcher:
             askers=askers,
         )
 
-    def _check_whole(self, job: Job, version: str, body: bytes, info: ImageInfo) -> None:
+    def _check_whole(
+        self, context: RequestContext, version: str, body: bytes, info: ImageInfo
+    ) -> None:
         """What is to replace a good picture must be one to its end. Many a reply is cut off without
         a word: HTTP cannot tell where one ends that has no length.
 
@@ -143,7 +156,7 @@ class Fetcher:
         format = Format.WEBP if animated else Format.JPEG
         variant = Options(width=_TINY, still=not animated), format
         try:
-            self._renders.one(version, info, lambda: body, variant, deadline=job.deadline)
+            self._renders.one(version, info, lambda: body, variant, deadline=context.deadline)
         except RenderTooSlow as error:
             raise DecoderFailed(log=error.log) from error
 

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from thumbproxy.scheduling.admission import Slots, Wanted, always
-from thumbproxy.scheduling.coalescing import InARow, Remembered
 from thumbproxy.core.errors import DecoderFailed, RenderKilled, RenderTooSlow, SourceError
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.base import Engine
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
 from thumbproxy.core.media import Encoded, ImageInfo
+from thumbproxy.imaging.base import Engine
+from thumbproxy.rendering.base import PoolStatus, Runner, Task
+from thumbproxy.scheduling.admission import Wanted, WeightedSemaphore, always
+from thumbproxy.scheduling.coalescing import InARow, NegativeCache
 from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.urls.options import Options
-from thumbproxy.rendering.base import Runner, Task, Workshop
 
 Variant = tuple[Options, Format]
 # Requests one after another whose render was killed, after which it is left alone like others that
@@ -54,8 +54,8 @@ class Renders:
         self._seconds = seconds
         self._metrics = metrics
         self._failure_ttl = failure_ttl
-        self._slots = PerProcess(lambda: Slots(runner.size, pixels))
-        self._unmakeable = PerProcess(Remembered)
+        self._slots = PerProcess(lambda: WeightedSemaphore(runner.size, pixels))
+        self._unmakeable = PerProcess(NegativeCache)
         self._killed = PerProcess(InARow)
 
     def one(
@@ -67,7 +67,7 @@ class Renders:
         *,
         fallback: Format | None = None,
         deadline: Deadline,
-        wanted: Wanted = always,
+        still_wanted: Wanted = always,
     ) -> Encoded:
         """A picture of a source.
 
@@ -81,7 +81,7 @@ class Renders:
         key = (version, variant[0].identity, variant[1], fallback)
         for failed in (version, key):
             self._unmakeable.value.check(failed)
-        with self._turn(info, (variant,), deadline, wanted) as run:
+        with self._turn(info, (variant,), deadline, still_wanted) as run:
             task = Task(source(), (variant,), fallback, self._seconds)
             began = time.monotonic()
             try:
@@ -123,8 +123,8 @@ class Renders:
         """Whether a picture would have to wait for its turn."""
         return self._slots.value.busy
 
-    def workshop(self) -> Workshop:
-        return self._runner.workshop()
+    def pool_status(self) -> PoolStatus:
+        return self._runner.pool_status()
 
     def start(self) -> None:
         """Get ready, in the background."""
@@ -132,7 +132,7 @@ class Renders:
 
     @contextmanager
     def _turn(
-        self, info: ImageInfo, variants: Sequence[Variant], deadline: Deadline, wanted: Wanted
+        self, info: ImageInfo, variants: Sequence[Variant], deadline: Deadline, still_wanted: Wanted
     ) -> Iterator[Callable[[Task], list[Encoded]]]:
         """Wait for one's turn; what does one task in it."""
         weight = max(self.engine.pixels(info, *variant) for variant in variants)
@@ -144,7 +144,7 @@ class Renders:
             return self._runner.run(task, deadline, ended)
 
         with in_order(Rank.SLOT):
-            ended = self._slots.value.take(weight, deadline, wanted)
+            ended = self._slots.value.take(weight, deadline, still_wanted)
             self._metrics.queued(time.monotonic() - queued)
             try:
                 yield run

@@ -6,19 +6,20 @@ from collections.abc import Hashable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from thumbproxy.scheduling.admission import Wanted, always
 from thumbproxy.caches.base import Record, SourceRecord
 from thumbproxy.core.limits import Deadline
 from thumbproxy.origins.base import PERSONAL, Origin
+from thumbproxy.scheduling.admission import Wanted, always
 from thumbproxy.urls.codec import ImageRequest
 
 
-class Job(NamedTuple):
+class RequestContext(NamedTuple):
     """One request with what it resolves to.
 
-    since   what was known of changes when the request came (Sources.since): it never waits for work
-            that began before one
-    wanted  whether anybody still waits for what comes of it
+    public        whether its rendition may be served to anybody, without asking
+    purge_epoch   what was known of changes when the request came (SourceRecords.purge_epoch): it
+                  never waits for work that began before one
+    still_wanted  whether anybody still waits for what comes of it
     """
 
     request: ImageRequest
@@ -27,11 +28,11 @@ class Job(NamedTuple):
     public: bool
     deadline: Deadline
     client: Mapping[str, Any]
-    since: Hashable = None
-    wanted: Wanted = always
+    purge_epoch: Hashable = None
+    still_wanted: Wanted = always
 
     @property
-    def asker(self) -> str:
+    def vary_key(self) -> str:
         """For whom an origin's answer is good: "" for all; else for those who say the same of the
         host that they ask, of which this is the digest."""
         if not self.origin.personal:
@@ -43,4 +44,4 @@ class Job(NamedTuple):
         """Whether a record tells what the origin would answer to this client."""
         if not self.origin.personal:
             return True
-        return isinstance(record, SourceRecord) and self.asker in record.askers
+        return isinstance(record, SourceRecord) and self.vary_key in record.askers

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from thumbproxy.caches.base import Cache, Failure, FailureRecord, Record, SourceRecord
 from thumbproxy.core.errors import SourceNotFound
-from thumbproxy.http.freshness import Lifetimes
-from thumbproxy.service.request_context import Job
 from thumbproxy.core.media import ClientTerms, Validators
+from thumbproxy.http.freshness import Lifetimes
+from thumbproxy.service.request_context import RequestContext
 
 
 class Use(NamedTuple):
@@ -26,7 +26,7 @@ class Use(NamedTuple):
     refresh: bool = False
 
 
-class Records:
+class SourceRecords:
     """What is known of sources. Asks nobody.
 
     caches  where records are, nearest first
@@ -46,26 +46,26 @@ class Records:
         """Unix seconds, by the clock that records are judged by."""
         return self._clock()
 
-    def since(self, job: Job) -> Hashable:
+    def purge_epoch(self, context: RequestContext) -> Hashable:
         """Another value after each purge that covers the source, and after each change of a file:
         whoever asks then must not get what others were making before."""
-        name, purged = job.request.source, []
+        name, purged = context.request.source, []
         for cache in self._caches:
             cache.record(name)  # which brings the log of purges up to date
             purged.append(cache.purged_at(name))
-        return (*purged, job.origin.fingerprint(job.path))
+        return (*purged, context.origin.fingerprint(context.path))
 
-    def known(self, job: Job) -> tuple[Record | None, list[Record | None]]:
+    def known(self, context: RequestContext) -> tuple[Record | None, list[Record | None]]:
         """The latest of the records that the caches have for such a client, and all of them."""
         records = [
-            record if record is not None and job.may_use(record) else None
-            for record in self._standing(job.request.source)
+            record if record is not None and context.may_use(record) else None
+            for record in self._standing(context.request.source)
         ]
         return _latest(records), records
 
-    def known_to_others(self, job: Job) -> SourceRecord | None:
+    def known_to_others(self, context: RequestContext) -> SourceRecord | None:
         """What stands and is still fresh, whomever the origin has told it."""
-        record = _latest(self._standing(job.request.source))
+        record = _latest(self._standing(context.request.source))
         if isinstance(record, SourceRecord) and record.fresh_until > self._clock():
             return record
         return None
@@ -83,23 +83,23 @@ class Records:
             purged = max(purged, cache.purged_at(source))
         return records
 
-    def use(self, job: Job, record: Record) -> Use | None:
+    def use(self, context: RequestContext, record: Record) -> Use | None:
         """What the record is good for without asking the origin; None if that must be asked.
 
         Raises the failure that the record remembers, while it does.
         """
         now = self._clock()
-        if not job.may_use(record):
+        if not context.may_use(record):
             return None
         if record.fetched_at > now + 1:
             return None  # the trace of a clock that jumped
         if isinstance(record, FailureRecord):
-            if self._still_failing(job, record, now):
+            if self._still_failing(context, record, now):
                 raise record.failure.error()
             return None
-        if _fresh(job, record, now):
+        if _fresh(context, record, now):
             return Use()
-        if job.origin.local or job.request.options.version not in (None, record.v):
+        if context.origin.local or context.request.options.version not in (None, record.v):
             return None
         return self._stale(record, now)
 
@@ -121,19 +121,22 @@ class Records:
         if failure is not None and self._remembered(failure, self._clock()):
             raise failure.error()
 
-    def _still_failing(self, job: Job, record: FailureRecord, now: float) -> bool:
+    def _still_failing(self, context: RequestContext, record: FailureRecord, now: float) -> bool:
         # Another `v_` may be news of what an origin said; not of one that could say nothing.
-        if record.failure.news and job.request.options.version not in (None, record.v):
+        if record.failure.news and context.request.options.version not in (None, record.v):
             return False
         if not self._remembered(record.failure, now):
             return False
-        return not job.origin.local or job.origin.fingerprint(job.path) == record.validators.etag
+        return (
+            not context.origin.local
+            or context.origin.fingerprint(context.path) == record.validators.etag
+        )
 
     def _remembered(self, failure: Failure, now: float) -> bool:
         longest = max(self._lifetimes.not_found, self._lifetimes.failure, failure.pause or 0)
         return now < failure.retry_at <= now + longest
 
-    def let_stand(self, source: str, record: Record) -> Record:
+    def commit(self, source: str, record: Record) -> Record:
         """Put a record into all caches, the shared one first: its generation is every host's."""
         for cache in reversed(self._caches):
             record = cache.set_record(source, record)
@@ -143,7 +146,7 @@ class Records:
         """Let nothing stand of a source that may not be kept (any more)."""
         # Not remembered for a second; but kept, against the answers from before (rounds.py).
         gone = Failure(SourceNotFound.token, "", began)
-        self.let_stand(source, FailureRecord(gone, Validators(), 0, began))
+        self.commit(source, FailureRecord(gone, Validators(), 0, began))
 
 
 def _latest(records: Sequence[Record | None]) -> Record | None:
@@ -151,9 +154,9 @@ def _latest(records: Sequence[Record | None]) -> Record | None:
     return max(known, key=lambda record: record.fetched_at, default=None)
 
 
-def _fresh(job: Job, record: SourceRecord, now: float) -> bool:
+def _fresh(context: RequestContext, record: SourceRecord, now: float) -> bool:
     """Whether the origin need not be asked."""
-    fingerprint = job.origin.fingerprint(job.path)
+    fingerprint = context.origin.fingerprint(context.path)
     if fingerprint is None:
         return record.fresh_until > now
     return fingerprint == record.validators.etag

@@ -8,20 +8,34 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
-from thumbproxy.scheduling.admission import always
 from thumbproxy.caches.base import Cache, Failure, FailureRecord, Originals, Record, SourceRecord
-from thumbproxy.scheduling.coalescing import Background, Flights, Hold, Remembered, held, in_turn
-from thumbproxy.core.errors import OriginBusy, OriginError, OriginFailed, SourceError, SourceWithdrawn, ThumbproxyError
-from thumbproxy.service.fetcher import Fetcher
+from thumbproxy.core.errors import (
+    OriginBusy,
+    OriginError,
+    OriginFailed,
+    SourceError,
+    SourceWithdrawn,
+    ThumbproxyError,
+)
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.http.freshness import Lifetimes
-from thumbproxy.service.request_context import Job
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.lock_order import Rank, in_order
 from thumbproxy.core.media import Validators
-from thumbproxy.telemetry.metrics import Metrics, outcome_of
-from thumbproxy.service.source_records import Records
+from thumbproxy.http.freshness import Lifetimes
+from thumbproxy.scheduling.admission import always
+from thumbproxy.scheduling.coalescing import (
+    Background,
+    Hold,
+    NegativeCache,
+    SingleFlight,
+    acquire_leases,
+    leased,
+)
+from thumbproxy.service.fetcher import Fetcher
 from thumbproxy.service.render_queue import NotAtHand
+from thumbproxy.service.request_context import RequestContext
+from thumbproxy.service.source_records import SourceRecords
+from thumbproxy.telemetry.metrics import Metrics, outcome_of
 
 log = logging.getLogger(__name__)
 _REFRESHES = 2
@@ -44,10 +58,10 @@ class Source(NamedTuple):
     storable: bool = True
     seconds: float = 0.0
     status: str = ""
-    due: bool = False
+    needs_refresh: bool = False
 
 
-class Sources:
+class SourceResolver:
     """Knows sources by their records, and asks origins when those are no longer enough.
 
     fetcher    asks origins
@@ -60,7 +74,7 @@ class Sources:
         self,
         *,
         fetcher: Fetcher,
-        records: Records,
+        records: SourceRecords,
         caches: Sequence[Cache],
         originals: Originals | None,
         limits: Limits,
@@ -74,52 +88,66 @@ class Sources:
         self._limits = limits
         self._lifetimes = lifetimes
         self._metrics = metrics
-        self._flights = PerProcess(lambda: Flights(Rank.SOURCE))
+        self._flights = PerProcess(lambda: SingleFlight(Rank.SOURCE))
         # For want of a cache that keeps them.
-        self._unkept = PerProcess(Remembered)
+        self._unkept = PerProcess(NegativeCache)
         self._background = PerProcess(lambda: Background(_REFRESHES))
 
-    def current(self, job: Job) -> Source:
+    def current(self, context: RequestContext) -> Source:
         """The source as it is now. Another `v_` is another question: it may be news.
 
         Raises SourceError, OriginError, CapacityError.
         """
-        key = ("source", job.request.source, job.request.options.version, job.since, job.asker)
+        key = (
+            "source",
+            context.request.source,
+            context.request.options.version,
+            context.purge_epoch,
+            context.vary_key,
+        )
         source, collapsed = self._flights.value.do(
             key,
-            lambda wanted: self._current(job._replace(wanted=wanted)),
-            job.deadline,
-            job.wanted,
+            lambda still_wanted: self._current(context._replace(still_wanted=still_wanted)),
+            context.deadline,
+            context.still_wanted,
         )
         if collapsed:
             self._metrics.coalesced("process")
         return source
 
-    def usable(self, job: Job, record: Record) -> Source | None:
+    def from_fresh_record(self, context: RequestContext, record: Record) -> Source | None:
         """What the record is good for without asking the origin; None if that must be asked.
 
         Raises the failure that the record remembers, while it does.
         """
-        use = self._records.use(job, record)
+        use = self._records.use(context, record)
         if use is None or isinstance(record, FailureRecord):
             return None
-        return Source(record, status=use.status, due=use.refresh)
+        return Source(record, status=use.status, needs_refresh=use.refresh)
 
-    def with_body(self, job: Job, source: Source) -> tuple[Source, bytes]:
+    def load_body(self, context: RequestContext, source: Source) -> tuple[Source, bytes]:
         """The bytes to render from, and the source that they are."""
         try:
-            return self.at_once(job, source)
+            return self.at_once(context, source)
         except NotAtHand:
-            key = ("body", job.request.source, job.request.options.version, job.since, job.asker)
+            key = (
+                "body",
+                context.request.source,
+                context.request.options.version,
+                context.purge_epoch,
+                context.vary_key,
+            )
             source, _ = self._flights.value.do(
                 key,
-                lambda wanted: self._again(job._replace(wanted=wanted), source),
-                job.deadline,
-                job.wanted,
+                lambda still_wanted: self._again(
+                    context._replace(still_wanted=still_wanted), source
+                ),
+                context.deadline,
+                context.still_wanted,
             )
             return _with_body(source)
 
-    def at_once(self, job: Job, source: Source) -> tuple[Source, bytes]:
+    def at_once(self, context: RequestContext, source: Source) -> tuple[Source, bytes]:
         """The same in a turn to render, which must not wait for an origin, nor for who asks it.
 
         Raises NotAtHand, SourceError, OriginError.
@@ -127,17 +155,17 @@ class Sources:
         body = source.body or self._original(source.record)
         if body is not None:
             return source, body
-        if not job.origin.local:
+        if not context.origin.local:
             raise NotAtHand
-        return _with_body(self._fetch_again(job, source))
+        return _with_body(self._fetch_again(context, source))
 
-    def at_hand(self, job: Job, source: Source) -> Source:
+    def ensure_stored(self, context: RequestContext, source: Source) -> Source:
         """The source, when `at_once` will have its bytes: so whoever waits for its turn needs no
         memory for them."""
-        if job.origin.local or self._kept(source.record):
+        if context.origin.local or self._kept(source.record):
             return source._replace(body=None)
         if source.body is None:
-            source, _ = self.with_body(job, source)
+            source, _ = self.load_body(context, source)
             if self._kept(source.record):
                 source = source._replace(body=None)
         return source
@@ -145,14 +173,14 @@ class Sources:
     def _kept(self, record: SourceRecord) -> bool:
         return self._originals is not None and self._originals.has_original(record)
 
-    def doubt(self, job: Job, record: SourceRecord) -> None:
+    def mark_suspect(self, context: RequestContext, record: SourceRecord) -> None:
         """No picture could be made of the source, which may be the fault of its transport: soon all
         of it is asked for again."""
-        if job.origin.local:
+        if context.origin.local:
             return
         soon = min(record.fresh_until, self._records.now() + self._lifetimes.failure)
         doubted = replace(record, validators=Validators(), fresh_until=soon, stale_until=soon)
-        self._records.let_stand(job.request.source, doubted)
+        self._records.commit(context.request.source, doubted)
 
     def _original(self, record: SourceRecord) -> bytes | None:
         """The bytes that are kept, if they are those of the record. What was damaged where it lies
@@ -162,15 +190,15 @@ class Sources:
             return None
         return body
 
-    def _again(self, job: Job, source: Source) -> Source:
+    def _again(self, context: RequestContext, source: Source) -> Source:
         """Fetch the bytes of a source that is known. Among those who keep originals in one place
         one does so, and the others find them there."""
         leases = () if self._originals is None else self._caches[:1]
-        with in_turn(leases, Rank.QUESTION, _lease(job), job.deadline):
-            return self._fetch_again(job, source)
+        with leased(leases, Rank.QUESTION, _lease(context), context.deadline):
+            return self._fetch_again(context, source)
 
-    def _fetch_again(self, job: Job, source: Source) -> Source:
-        latest, _ = self._records.known(job)
+    def _fetch_again(self, context: RequestContext, source: Source) -> Source:
+        latest, _ = self._records.known(context)
         if isinstance(latest, SourceRecord):  # it may have changed just now
             source = source._replace(record=latest)
         body = self._original(source.record)
@@ -178,103 +206,103 @@ class Sources:
             return source._replace(body=body)
         began = self._records.now()
         try:
-            return self._fetch(job, source.record, Validators())
+            return self._fetch(context, source.record, Validators())
         except (SourceError, OriginError) as error:
-            self._failed(job, source.record, error, began)
+            self._failed(context, source.record, error, began)
             raise
 
-    def age(self, job: Job, source: Source) -> int | None:
+    def age(self, context: RequestContext, source: Source) -> int | None:
         """Seconds since the origin said that the source is this one (RFC 9111 section 5.1). Of a
         folder, and of what never changes, it is always so."""
-        if job.public or job.origin.local or not source.record.fetched_at:
+        if context.public or context.origin.local or not source.record.fetched_at:
             return None
         return max(0, int(self._records.now() - source.record.fetched_at))
 
-    def _look(self, job: Job) -> tuple[Record | None, Source | None]:
+    def _look(self, context: RequestContext) -> tuple[Record | None, Source | None]:
         """The record that is known, and the source if the record is enough."""
-        name = job.request.source
-        known, records = self._records.known(job)
-        version = job.request.options.version
+        name = context.request.source
+        known, records = self._records.known(context)
+        version = context.request.options.version
         if known is None:
-            self._unkept.value.check(_question(job))
+            self._unkept.value.check(_question(context))
             return None, None
         unheard = any(record != known for record in records)
         if unheard and isinstance(known, FailureRecord) and known.failure.withdrawn:
             # Heard from another host: what is kept here goes as well, before this one is answered.
-            self._records.let_stand(name, known)
-        source = self.usable(job, known)
-        if source is not None and source.due:
-            self.refresh(job, source.record)
+            self._records.commit(name, known)
+        source = self.from_fresh_record(context, known)
+        if source is not None and source.needs_refresh:
+            self.refresh(context, source.record)
         if version not in (None, known.v):
             self._records.check_failure(known)
             return known, None
         if source is None:
             return known, None
         if unheard:
-            standing = self._records.let_stand(name, source.record)
-            if isinstance(standing, SourceRecord) and job.may_use(standing):
+            standing = self._records.commit(name, source.record)
+            if isinstance(standing, SourceRecord) and context.may_use(standing):
                 source = source._replace(record=standing)
         return known, source
 
     # -- asking ----------------------------------------------------------------------------
 
-    def _current(self, job: Job) -> Source:
-        _, source = self._look(job)
+    def _current(self, context: RequestContext) -> Source:
+        _, source = self._look(context)
         if source is not None:
             return source
         # Another `v_` is another question, and does not wait for the answer to an earlier one.
-        lease = _lease(job, job.request.options.version or "")
-        with in_turn(self._caches, Rank.QUESTION, lease, job.deadline) as turn:
-            known, source = self._look(job)  # others may have asked meanwhile
+        lease = _lease(context, context.request.options.version or "")
+        with leased(self._caches, Rank.QUESTION, lease, context.deadline) as turn:
+            known, source = self._look(context)  # others may have asked meanwhile
             if source is not None:
                 if turn.among:
                     self._metrics.coalesced(turn.among)
                 return source
-            return self._ask(job, known)
+            return self._revalidate(context, known)
 
-    def _ask(self, job: Job, known: Record | None) -> Source:
+    def _revalidate(self, context: RequestContext, known: Record | None) -> Source:
         """News of a source, or what is there in place of them if the origin fails."""
         began = self._records.now()
         before = known if isinstance(known, SourceRecord) else None
         try:
-            self._unkept.value.check(_question(job))
+            self._unkept.value.check(_question(context))
         except (SourceError, OriginError) as error:
-            stale = None if before is None else self._stale_for(job, before, error)
+            stale = None if before is None else self._stale_for(context, before, error)
             if stale is None:
                 raise
             return stale
         try:
-            return self._fetch(job, before, before.validators if before else Validators())
+            return self._fetch(context, before, before.validators if before else Validators())
         except (SourceError, OriginError) as error:
-            stale = self._failed(job, before, error, began)
+            stale = self._failed(context, before, error, began)
             if stale is None:
                 raise
-            log.warning("%s %r: %s; stale", error.token, job.request.source, error.log or error)
+            log.warning("%s %r: %s; stale", error.token, context.request.source, error.log or error)
             return stale
 
-    def refresh(self, job: Job, known: SourceRecord) -> None:
+    def refresh(self, context: RequestContext, known: SourceRecord) -> None:
         """Ask in the background, unless somebody does already."""
-        name = job.request.source
+        name = context.request.source
         # The connection and what came with it belong to a request that will be over.
         client = {
-            name: value for name, value in job.client.items() if isinstance(value, str | bool)
+            name: value for name, value in context.client.items() if isinstance(value, str | bool)
         }
         deadline = Deadline(self._limits.request_seconds)
-        job = job._replace(client=client, deadline=deadline, wanted=always)
+        context = context._replace(client=client, deadline=deadline, still_wanted=always)
 
         def refresh() -> None:
             with (
                 in_order(Rank.QUESTION, waits=False),
-                held(self._caches, _lease(job), Deadline(0)) as turn,
+                acquire_leases(self._caches, _lease(context), Deadline(0)) as turn,
             ):
-                latest, _ = self._records.known(job)
+                latest, _ = self._records.known(context)
                 if turn.hold is Hold.NOT or latest is None:
                     return
                 if latest != known:
-                    self._records.let_stand(name, latest)  # the news that another host has got
+                    self._records.commit(name, latest)  # the news that another host has got
                     return
                 try:
-                    source = self._ask(job, known)
+                    source = self._revalidate(context, known)
                 except ThumbproxyError as error:
                     self._metrics.refreshed(outcome_of(error))
                 else:
@@ -286,24 +314,26 @@ class Sources:
 
         self._background.value.do(name, refresh)
 
-    def _fetch(self, job: Job, known: SourceRecord | None, validators: Validators) -> Source:
+    def _fetch(
+        self, context: RequestContext, known: SourceRecord | None, validators: Validators
+    ) -> Source:
         """Ask the origin: for the bytes if the validators are empty, else for news."""
-        name = job.request.source
+        name = context.request.source
         began = self._records.now()
-        record, body, storable, seconds = self._fetcher.fetch(job, known, validators, began)
+        record, body, storable, seconds = self._fetcher.fetch(context, known, validators, began)
         if not storable:
             if known is not None:
                 self._records.forget(name, began)
             return Source(record, body, storable=False, seconds=seconds)
-        asked = body is None and not job.origin.local
+        asked = body is None and not context.origin.local
         status = "fwd=stale; fwd-status=304" if asked else ""
         if record == known:
             return Source(record, body, seconds=seconds, status=status)
-        if body is not None and self._originals is not None and not job.origin.local:
+        if body is not None and self._originals is not None and not context.origin.local:
             # First: whoever sees the record finds the bytes.
             self._originals.set_original(record, body)
-        standing = self._records.let_stand(name, self._shared(job, record))
-        if not job.may_use(standing):
+        standing = self._records.commit(name, self._shared(context, record))
+        if not context.may_use(standing):
             # Later, and no news to this client. Of two pictures one can be kept.
             return Source(record, body, storable=False, seconds=seconds)
         if isinstance(standing, FailureRecord):
@@ -312,15 +342,15 @@ class Sources:
             return Source(standing)  # somebody asked after us and has later news
         return Source(standing, body, seconds=seconds, status=status)
 
-    def _shared(self, job: Job, record: SourceRecord) -> SourceRecord:
+    def _shared(self, context: RequestContext, record: SourceRecord) -> SourceRecord:
         """What others know, if the origin has told this client the same. They do not know it for
         any longer by that."""
-        others = self._records.known_to_others(job) if job.origin.personal else None
-        if others is None or job.may_use(others) or not _says_the_same(others, record):
+        others = self._records.known_to_others(context) if context.origin.personal else None
+        if others is None or context.may_use(others) or not _says_the_same(others, record):
             return record
         return replace(
             others,
-            askers=(*others.askers, job.asker)[-_ASKERS:],
+            askers=(*others.askers, context.vary_key)[-_ASKERS:],
             fresh_until=min(others.fresh_until, record.fresh_until),
             stale_until=min(others.stale_until, record.stale_until),
             error_until=min(others.error_until, record.error_until),
@@ -330,7 +360,11 @@ class Sources:
     # -- what comes of it ------------------------------------------------------------------
 
     def _failed(
-        self, job: Job, known: SourceRecord | None, error: SourceError | OriginError, began: float
+        self,
+        context: RequestContext,
+        known: SourceRecord | None,
+        error: SourceError | OriginError,
+        began: float,
     ) -> Source | None:
         """Remember a failure for a few seconds; the stale source, if that may be used."""
         withdrawn = isinstance(error, SourceWithdrawn)
@@ -339,48 +373,50 @@ class Sources:
         seconds = max(seconds, pause or 0)
         now = self._records.now()
         failure = Failure(error.token, error.reason, now + seconds, pause)
-        name, version = job.request.source, job.request.options.version
-        if known is not None and not withdrawn and not job.origin.local:
+        name, version = context.request.source, context.request.options.version
+        if known is not None and not withdrawn and not context.origin.local:
             # It stays the latest that the origin has said.
-            standing = self._records.let_stand(name, replace(known, failure=failure))
+            standing = self._records.commit(name, replace(known, failure=failure))
             if (
                 standing.fetched_at > known.fetched_at
                 and isinstance(standing, SourceRecord)
-                and job.may_use(standing)
+                and context.may_use(standing)
             ):
                 return Source(standing)  # somebody else had an answer
-            latest = self._records.known(job)[0]
+            latest = self._records.known(context)[0]
             if not isinstance(latest, SourceRecord) or latest.failure != failure:
                 self._unkept.value.remember(
-                    _question(job), error, seconds
+                    _question(context), error, seconds
                 )  # a disk that only reads
-            return self._stale_for(job, replace(known, failure=failure), error)
-        if job.origin.personal:
+            return self._stale_for(context, replace(known, failure=failure), error)
+        if context.origin.personal:
             # Nothing that one Host leads to is kept where others look.
             if known is not None:
                 self._records.forget(name, began)
-            self._unkept.value.remember(_question(job), error, seconds)
+            self._unkept.value.remember(_question(context), error, seconds)
             return None
         # That an origin failed is no news, and stands against nothing that it has said.
         said = not isinstance(error, OriginError)
-        validators = Validators(job.origin.fingerprint(job.path) or "" if job.origin.local else "")
-        if said or not job.origin.local:
-            self._records.let_stand(
+        validators = Validators(
+            context.origin.fingerprint(context.path) or "" if context.origin.local else ""
+        )
+        if said or not context.origin.local:
+            self._records.commit(
                 name, FailureRecord(failure, validators, 0, began if said else 0.0, version or "")
             )
-            if not job.origin.local and self._records.known(job)[0] is None:
-                self._unkept.value.remember(_question(job), error, seconds)
+            if not context.origin.local and self._records.known(context)[0] is None:
+                self._unkept.value.remember(_question(context), error, seconds)
         return None
 
     def _stale_for(
-        self, job: Job, known: SourceRecord, error: SourceError | OriginError
+        self, context: RequestContext, known: SourceRecord, error: SourceError | OriginError
     ) -> Source | None:
         """The picture that there was, in place of one that the origin could not give. In place of
         one that it does not give any more there is none."""
         usable = (
             not isinstance(error, SourceWithdrawn)
             and known.error_until > self._records.now()
-            and job.request.options.version in (None, known.v)
+            and context.request.options.version in (None, known.v)
         )
         return Source(known, status=f"fwd=stale; detail={error.token}") if usable else None
 
@@ -401,11 +437,11 @@ def _says_the_same(one: SourceRecord, other: SourceRecord) -> bool:
     )
 
 
-def _lease(job: Job, version: str = "") -> str:
+def _lease(context: RequestContext, version: str = "") -> str:
     """The name of the lease for questions about a source."""
-    return f"source {job.request.source} {version} {job.asker}"
+    return f"source {context.request.source} {version} {context.vary_key}"
 
 
-def _question(job: Job) -> Hashable:
+def _question(context: RequestContext) -> Hashable:
     """What has failed, where that cannot be kept in a record."""
-    return job.request.source, job.request.options.version, job.asker
+    return context.request.source, context.request.options.version, context.vary_key

@@ -7,23 +7,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from thumbproxy.scheduling.admission import Gate
 from thumbproxy.caches.base import Cache, SourceRecord
-from thumbproxy.scheduling.coalescing import Flights, in_turn
 from thumbproxy.core.errors import SourceError, SourceNotFound, ThumbproxyError
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.formats import Format
-from thumbproxy.service.request_context import Job
 from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.lock_order import Rank
 from thumbproxy.core.media import ClientTerms, Encoded, Rendition
-from thumbproxy.telemetry.metrics import Metrics
-from thumbproxy.http.negotiation import fallback, settle
+from thumbproxy.http.negotiation import fallback, resolve_auto_format
 from thumbproxy.origins.mounts import Mounts
+from thumbproxy.scheduling.admission import ConcurrencyLimit
+from thumbproxy.scheduling.coalescing import SingleFlight, leased
 from thumbproxy.service.client_presence import client_stays
-from thumbproxy.service.source_records import Records
 from thumbproxy.service.render_queue import NotAtHand, Renders
-from thumbproxy.service.source_resolver import Source, Sources
+from thumbproxy.service.request_context import RequestContext
+from thumbproxy.service.source_records import SourceRecords
+from thumbproxy.service.source_resolver import Source, SourceResolver
+from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.urls.codec import ImageRequest
 
 _COLLAPSED = "; collapsed"
@@ -45,11 +45,11 @@ class Thumbnailer:
         self,
         *,
         mounts: Mounts,
-        records: Records,
-        sources: Sources,
+        records: SourceRecords,
+        sources: SourceResolver,
         caches: Sequence[Cache],
         renders: Renders,
-        misses: Gate,
+        misses: ConcurrencyLimit,
         limits: Limits,
         metrics: Metrics,
         avif_pixels: int = 2_500_000,
@@ -64,8 +64,8 @@ class Thumbnailer:
         self._limits = limits
         self._metrics = metrics
         self._avif_pixels = avif_pixels
-        self._requests = PerProcess(lambda: Flights(Rank.REQUEST))
-        self._renditions = PerProcess(lambda: Flights(Rank.VARIANT))
+        self._requests = PerProcess(lambda: SingleFlight(Rank.REQUEST))
+        self._renditions = PerProcess(lambda: SingleFlight(Rank.VARIANT))
 
     def get(self, request: ImageRequest, client: Mapping[str, Any]) -> Rendition:
         """The rendition that was asked for.
@@ -73,13 +73,13 @@ class Thumbnailer:
         client: the WSGI environ of the request, for origins in the same process.
         Raises SourceError, OriginError, CapacityError, ClientGone.
         """
-        job = self._job(request, client, self._limits.request_seconds)
-        hit = self._hit(job)
+        context = self._job(request, client, self._limits.request_seconds)
+        hit = self._hit(context)
         if hit is not None:
             return hit
         # Some threads are left to hits, which so never wait behind misses.
         with self._misses.passed():
-            return self._miss(job._replace(wanted=client_stays(client)))
+            return self._miss(context._replace(still_wanted=client_stays(client)))
 
     def make_many(self, requests: Sequence[ImageRequest]) -> list[Rendition | ThumbproxyError]:
         """The renditions of one source, kept or made together; for each what `get` would give.
@@ -87,18 +87,18 @@ class Thumbnailer:
         Formats of `auto` requests must have been accepted: see `negotiate`.
         """
         done: dict[ImageRequest, Rendition | ThumbproxyError] = {}
-        missing: list[tuple[Job, Source]] = []
+        missing: list[tuple[RequestContext, Source]] = []
         for request in requests:
             try:
-                job = self._job(request, {}, self._limits.request_seconds * len(requests))
+                context = self._job(request, {}, self._limits.request_seconds * len(requests))
                 self._engine.check(request.options, _format(request))
-                job = job._replace(since=self._records.since(job))
-                source = self._sources.current(job)
-                kept = self._kept(self._settled(job, source.record), source)
+                context = context._replace(purge_epoch=self._records.purge_epoch(context))
+                source = self._sources.current(context)
+                kept = self._kept(self._settled(context, source.record), source)
                 if kept is not None:
                     done[request] = kept
                 else:
-                    missing.append((job, source))
+                    missing.append((context, source))
             except ThumbproxyError as error:
                 done[request] = error.fresh()
         # What `auto` gives is held to the size of what it replaces, which is done one by one.
@@ -106,46 +106,50 @@ class Thumbnailer:
         if len(named) > 1:
             with suppress(ThumbproxyError):  # each then tells by itself what is wrong with it
                 done |= self._rendered_together(named)
-        for job, source in missing:
-            if job.request not in done:
+        for context, source in missing:
+            if context.request not in done:
                 try:
-                    done[job.request] = self._variant(self._settled(job, source.record), source)
+                    done[context.request] = self._variant(
+                        self._settled(context, source.record), source
+                    )
                 except ThumbproxyError as error:
-                    done[job.request] = error.fresh()
+                    done[context.request] = error.fresh()
         return [done[request] for request in requests]
 
     def _rendered_together(
-        self, entries: Sequence[tuple[Job, Source]]
+        self, entries: Sequence[tuple[RequestContext, Source]]
     ) -> dict[ImageRequest, Rendition]:
-        job, source = entries[0]
-        source, body = self._sources.with_body(job, source)
+        context, source = entries[0]
+        source, body = self._sources.load_body(context, source)
         pictures = self._renders.several(
             source.record.version,
             source.record.info,
             body,
-            [(job.request.options, job.request.format) for job, _ in entries],
-            deadline=job.deadline,
+            [(context.request.options, context.request.format) for context, _ in entries],
+            deadline=context.deadline,
         )
         return {
-            job.request: self._finished(job, source, picture)
-            for (job, _), picture in zip(entries, pictures, strict=True)
+            context.request: self._finished(context, source, picture)
+            for (context, _), picture in zip(entries, pictures, strict=True)
         }
 
-    def _job(self, request: ImageRequest, client: Mapping[str, Any], seconds: float) -> Job:
+    def _job(
+        self, request: ImageRequest, client: Mapping[str, Any], seconds: float
+    ) -> RequestContext:
         mounted = self._mounts.resolve(request.source)
         if mounted is None:
             raise SourceNotFound
         origin, path = mounted
         public = request.pinned or (origin.immutable and request.options.expires is None)
-        return Job(request, origin, path, public, Deadline(seconds), client)
+        return RequestContext(request, origin, path, public, Deadline(seconds), client)
 
     # -- hits ------------------------------------------------------------------------------
 
-    def _hit(self, job: Job) -> Rendition | None:
+    def _hit(self, context: RequestContext) -> Rendition | None:
         """From the nearest cache, without waiting for anything."""
-        request = job.request
+        request = context.request
         for cache in self._caches[:1]:
-            if job.public and not job.origin.personal:
+            if context.public and not context.origin.personal:
                 # A client's first choice is kept only where it was settled on for all such clients.
                 first = request.accepting(request.accepted[0]) if request.accepted else request
                 rendition = cache.get(first, None, public=True)
@@ -154,66 +158,75 @@ class Thumbnailer:
             record = cache.record(request.source)
             if record is None:
                 return None
-            if job.public and isinstance(record, SourceRecord):
-                if not job.may_use(record):
+            if context.public and isinstance(record, SourceRecord):
+                if not context.may_use(record):
                     return None
-                return cache.get(self._settled(job, record).request, record, public=True)
-            source = self._sources.usable(job, record)
+                return cache.get(self._settled(context, record).request, record, public=True)
+            source = self._sources.from_fresh_record(context, record)
             if source is not None:
-                rendition = self._found(cache, self._settled(job, source.record), source)
-                if source.due:  # now: the news remove what has just been found
-                    self._sources.refresh(job, source.record)
+                rendition = self._found(cache, self._settled(context, source.record), source)
+                if source.needs_refresh:  # now: the news remove what has just been found
+                    self._sources.refresh(context, source.record)
                 return rendition
         return None
 
-    def _found(self, cache: Cache, job: Job, source: Source) -> Rendition | None:
+    def _found(self, cache: Cache, context: RequestContext, source: Source) -> Rendition | None:
         """What the cache has of this source, with what is to be told of its age."""
-        rendition = cache.get(job.request, source.record, public=job.public)
-        if rendition is None or job.public or job.origin.local:
+        rendition = cache.get(context.request, source.record, public=context.public)
+        if rendition is None or context.public or context.origin.local:
             return rendition
         status = source.status
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
         status = status or rendition.cache_status
-        return rendition.told(status, self._sources.age(job, source), _clients(job, source))
+        return rendition.told(status, self._sources.age(context, source), _clients(context, source))
 
-    def _settled(self, job: Job, record: SourceRecord) -> Job:
+    def _settled(self, context: RequestContext, record: SourceRecord) -> RequestContext:
         """The job with its format decided, which for an `auto` URL the source has a say in."""
-        request = job.request
+        request = context.request
         if not request.auto:
-            return job
+            return context
         width, height = self._engine.output_size(record.info, request.options)
-        return job._replace(request=settle(request, record.info, width * height, self._avif_pixels))
+        return context._replace(
+            request=resolve_auto_format(request, record.info, width * height, self._avif_pixels)
+        )
 
     # -- misses ----------------------------------------------------------------------------
 
-    def _miss(self, job: Job) -> Rendition:
-        request = job.request
+    def _miss(self, context: RequestContext) -> Rendition:
+        request = context.request
         # What cannot be made is not fetched for.
         self._engine.check(request.options, _format(request))
-        job = job._replace(since=self._records.since(job))
+        context = context._replace(purge_epoch=self._records.purge_epoch(context))
         name = request.source, request.filename, request.accepted
-        key = (*name, job.public, job.since, job.asker)
-        rendition = self._together(self._requests.value, key, self._make, job)
-        if self._records.since(job) == job.since:
+        key = (*name, context.public, context.purge_epoch, context.vary_key)
+        rendition = self._together(self._requests.value, key, self._make, context)
+        if self._records.purge_epoch(context) == context.purge_epoch:
             return rendition
         # Purged or replaced meanwhile: a CDN that was purged, too, would keep it like a good one.
         return replace(rendition, storable=False)
 
-    def _make(self, job: Job) -> Rendition:
-        source = self._sources.current(job)
-        job = self._settled(job, source.record)
-        name = job.request.source, job.request.filename
-        key = (*name, job.public, source.record.version, job.since)
+    def _make(self, context: RequestContext) -> Rendition:
+        source = self._sources.current(context)
+        context = self._settled(context, source.record)
+        name = context.request.source, context.request.filename
+        key = (*name, context.public, source.record.version, context.purge_epoch)
         flights = self._renditions.value
-        return self._together(flights, key, lambda job: self._variant(job, source), job)
+        return self._together(flights, key, lambda context: self._variant(context, source), context)
 
     def _together(
-        self, flights: Flights, key: Hashable, make: Callable[[Job], Rendition], job: Job
+        self,
+        flights: SingleFlight,
+        key: Hashable,
+        make: Callable[[RequestContext], Rendition],
+        context: RequestContext,
     ) -> Rendition:
         """One of all who ask for the same makes it; the others wait for what it gets."""
         rendition, collapsed = flights.do(
-            key, lambda wanted: make(job._replace(wanted=wanted)), job.deadline, job.wanted
+            key,
+            lambda still_wanted: make(context._replace(still_wanted=still_wanted)),
+            context.deadline,
+            context.still_wanted,
         )
         if collapsed:
             self._metrics.coalesced("process")
@@ -221,86 +234,87 @@ class Thumbnailer:
                 return replace(rendition, cache_status=_collapsed(rendition.cache_status))
         return rendition
 
-    def _variant(self, job: Job, source: Source) -> Rendition:
+    def _variant(self, context: RequestContext, source: Source) -> Rendition:
         """From any cache, or made: by one of all processes and hosts, if it may be kept at all."""
         if not source.storable:
-            return self._render(job, source)
-        kept = self._kept(job, source)
+            return self._render(context, source)
+        kept = self._kept(context, source)
         if kept is not None:
             return kept
-        key = f"rendition {source.record.generation} {job.request.source} {job.request.filename}"
-        with in_turn(self._caches, Rank.RENDITION, key, job.deadline) as turn:
-            kept = self._kept(job, source)  # others may have made it meanwhile
+        request = context.request
+        key = f"rendition {source.record.generation} {request.source} {request.filename}"
+        with leased(self._caches, Rank.RENDITION, key, context.deadline) as turn:
+            kept = self._kept(context, source)  # others may have made it meanwhile
             if kept is None:
-                return self._render(job, source)
+                return self._render(context, source)
             if turn.among:
                 self._metrics.coalesced(turn.among)
             return replace(kept, cache_status=_collapsed(f"{_MISS}; stored"))
 
-    def _kept(self, job: Job, source: Source) -> Rendition | None:
+    def _kept(self, context: RequestContext, source: Source) -> Rendition | None:
         """From any cache, now that it is known which source it must be of."""
         if not source.storable:
             return None
         for i, cache in enumerate(self._caches):
             # Its own record decides: a cache that failed to take ours still has old renditions.
-            if source.record.same_source(cache.record(job.request.source)):
-                rendition = self._found(cache, job, source)
+            if source.record.same_source(cache.record(context.request.source)):
+                rendition = self._found(cache, context, source)
                 rendition = rendition and rendition.whole()  # several threads may get it
                 if rendition is not None:
-                    self._keep(job, source, rendition, self._caches[:i])
+                    self._keep(context, source, rendition, self._caches[:i])
                     return rendition
         return None
 
     def _keep(
-        self, job: Job, source: Source, rendition: Rendition, caches: Sequence[Cache]
+        self, context: RequestContext, source: Source, rendition: Rendition, caches: Sequence[Cache]
     ) -> bool:
         kept = [
             cache
             for cache in caches
-            if cache.set(job.request, source.record, rendition, public=job.public)
+            if cache.set(context.request, source.record, rendition, public=context.public)
         ]
         for cache in kept:
             self._metrics.stored(cache.tier)
         return bool(kept)
 
-    def _render(self, job: Job, source: Source) -> Rendition:
+    def _render(self, context: RequestContext, source: Source) -> Rendition:
         # Before its turn: a slow origin must not keep a slot, nor whoever asks it wait for one
         # that waits for the answer (lock_order.py). And what waits must not fill the memory.
         if source.body is None or self._renders.busy:
-            source = self._sources.at_hand(job, source)
+            source = self._sources.ensure_stored(context, source)
         try:
-            return self._render_in_turn(job, source)
+            return self._render_in_turn(context, source)
         except NotAtHand:  # a purge removed it while it waited; now it waits with the bytes
-            source, body = self._sources.with_body(job, source)
-            return self._render_in_turn(job, source._replace(body=body))
+            source, body = self._sources.load_body(context, source)
+            return self._render_in_turn(context, source._replace(body=body))
 
-    def _render_in_turn(self, job: Job, source: Source) -> Rendition:
-        record, format = source.record, job.request.format
+    def _render_in_turn(self, context: RequestContext, source: Source) -> Rendition:
+        record, format = source.record, context.request.format
         rendered = source
 
         def body() -> bytes:
             nonlocal rendered  # a file may have changed while it waited
-            rendered, known = self._sources.at_once(job, source)
+            rendered, known = self._sources.at_once(context, source)
             return known
 
-        instead = fallback(job.request.options, record.info) if job.request.auto else None
+        instead = fallback(context.request.options, record.info) if context.request.auto else None
         try:
             encoded = self._renders.one(
                 record.version,
                 record.info,
                 body,
-                (job.request.options, format),
+                (context.request.options, format),
                 fallback=instead,
-                deadline=job.deadline,
-                wanted=job.wanted,
+                deadline=context.deadline,
+                still_wanted=context.still_wanted,
             )
         except SourceError:
             if source.storable:
-                self._sources.doubt(job, record)
+                self._sources.mark_suspect(context, record)
             raise
-        return self._finished(job, rendered, encoded)
+        return self._finished(context, rendered, encoded)
 
-    def _finished(self, job: Job, source: Source, encoded: Encoded) -> Rendition:
+    def _finished(self, context: RequestContext, source: Source, encoded: Encoded) -> Rendition:
         self._metrics.rendered(encoded.format, encoded.render_seconds)
         self._metrics.encoded(encoded.format, encoded.encode_seconds)
         stale = source.status.startswith("fwd=stale; detail")
@@ -316,11 +330,11 @@ class Thumbnailer:
                 ("encode", encoded.encode_seconds),
             ),
             storable=source.storable,
-            immutable=job.public,
+            immutable=context.public,
         )
         if source.storable:
-            kept = self._keep(job, source, rendition, self._caches)
-            age, clients = self._sources.age(job, source), _clients(job, source)
+            kept = self._keep(context, source, rendition, self._caches)
+            age, clients = self._sources.age(context, source), _clients(context, source)
             return rendition.told(status + "; stored" * kept, age, clients)
         return rendition
 
@@ -330,9 +344,9 @@ def _format(request: ImageRequest) -> Format:
     return Format.PNG if request.auto else request.format
 
 
-def _clients(job: Job, source: Source) -> ClientTerms | None:
+def _clients(context: RequestContext, source: Source) -> ClientTerms | None:
     """What the origin lets clients do with a picture that may change."""
-    lasting = job.origin.immutable or job.request.options.version is not None
+    lasting = context.origin.immutable or context.request.options.version is not None
     return None if lasting else source.record.clients
 
 

@@ -12,7 +12,14 @@ from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from thumbproxy.core.errors import ClientGone, OriginTimeout, RequestError, SourceError, SourceNotFound, ThumbproxyError
+from thumbproxy.core.errors import (
+    ClientGone,
+    OriginTimeout,
+    RequestError,
+    SourceError,
+    SourceNotFound,
+    ThumbproxyError,
+)
 from thumbproxy.core.forking import lock_across_forks
 from thumbproxy.core.formats import Format
 

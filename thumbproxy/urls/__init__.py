@@ -1,0 +1,1 @@
+"""The grammar of URLs: options, signatures, sources. The standard library alone."""

@@ -12,10 +12,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpa
 
 from thumbproxy.core.errors import BadOptions, BadSource
 from thumbproxy.core.limits import Limits
-from thumbproxy.urls.options import OPTIONS, OptionKeywords, Options, unknown_field
-from thumbproxy.urls.signing import Signer, keys_of
 from thumbproxy.core.suggest import unknown
 from thumbproxy.urls.codec import AUTO, UrlCodec
+from thumbproxy.urls.options import OPTIONS, OptionKeywords, Options, unknown_field
+from thumbproxy.urls.signing import Signer, keys_of
 
 Preset = OptionKeywords | Mapping[str, Any] | str
 

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from thumbproxy.core.errors import BadOptions, BadSignature, BadSource, Expired, NotAThumbnailUrl
 from thumbproxy.core.formats import OUTPUTS, Format
-from thumbproxy.urls.hosts import source_at
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.memo import memoized
+from thumbproxy.core.suggest import unknown
+from thumbproxy.urls.hosts import source_at
 from thumbproxy.urls.options import Options
 from thumbproxy.urls.signing import Signer
-from thumbproxy.core.suggest import unknown
 
 AUTO = "auto"
 FALLBACK = Format.JPEG

@@ -54,7 +54,7 @@ def plain_host(text: str) -> str:
     return str(IPv4Address(text)) if _NUMBER.fullmatch(text) else text
 
 
-def told_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL as a log or a message may show it: without what may be a secret in it, the user's
     password and the query's signature."""
     plain, query, _ = re.sub(r"//[^/?#]*@", "//***@", url).partition("?")

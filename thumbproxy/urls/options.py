@@ -13,9 +13,20 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 from thumbproxy.core.errors import BadOptions
-from thumbproxy.urls.value_types import Box, Choice, Color, Flag, Gravity, Number, NumberOr, Pattern, Spelled, shortest
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.suggest import nearest, unknown
+from thumbproxy.urls.value_types import (
+    Box,
+    Choice,
+    Color,
+    Flag,
+    Gravity,
+    Number,
+    NumberOr,
+    Pattern,
+    Spelled,
+    shortest,
+)
 
 
 class Option(NamedTuple):

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import requests
 
-from thumbproxy import __version__
+from thumbproxy._version import __version__
 from thumbproxy.core.formats import Format
 from thumbproxy.warm.pace import Pace
 from thumbproxy.warm.tasks import Outcome, Stopped, Task, Wanted

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 import requests
 
-from thumbproxy import __version__
+from thumbproxy._version import __version__
 from thumbproxy.http.client_connections import told
 from thumbproxy.warm.markup import BadMarkup, leaves
 from thumbproxy.warm.names import Found, Names, bounded_lines, from_lines, looks_like_picture

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from thumbproxy.core.formats import Format
-from thumbproxy.urls.options import Options
 from thumbproxy.urls.codec import AUTO, UrlCodec
+from thumbproxy.urls.options import Options
 from thumbproxy.warm.journal import digest
 from thumbproxy.warm.names import Entry
 from thumbproxy.warm.variants import Variant, audiences, combined

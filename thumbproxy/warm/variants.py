@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from thumbproxy.core.errors import BadOptions
 from thumbproxy.core.formats import Format
-from thumbproxy.urls.options import Options
 from thumbproxy.core.suggest import unknown
 from thumbproxy.urls.codec import AUTO
+from thumbproxy.urls.options import Options
 
 
 class Variant(NamedTuple):

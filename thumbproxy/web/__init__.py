@@ -1,0 +1,1 @@
+"""The edge: WSGI in, WSGI out."""

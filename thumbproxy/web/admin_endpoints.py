@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.telemetry.metrics import COUNTING
-from thumbproxy.purging.purger import PurgeResult, scope_of
 from thumbproxy.http.responses import Environ, Response
+from thumbproxy.purging.purger import PurgeResult, scope_of
+from thumbproxy.telemetry.metrics import COUNTING
 
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from thumbproxy.core.endpoints import Endpoint
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.http.forwarding import malformed
 from thumbproxy.core.limits import Deadline
-from thumbproxy.web.admin_endpoints import HEALTH_PATH, READY_PATH, bears, json_reply, plain
-from thumbproxy.rendering.base import Workshop
-from thumbproxy.http.responses import Environ, Response
 from thumbproxy.core.shortage import reason
+from thumbproxy.http.forwarding import malformed
+from thumbproxy.http.responses import Environ, Response
+from thumbproxy.rendering.base import PoolStatus
+from thumbproxy.web.admin_endpoints import HEALTH_PATH, READY_PATH, bears, json_reply, plain
 from thumbproxy.web.middleware import NotWsgi
 
 State = Literal["ok", "degraded", "down"]
@@ -118,12 +118,12 @@ class Readiness:
         origins: Sequence[Probe],
         caches: Sequence[Probe],
         others: Sequence[Probe],
-        workshop: Callable[[], Workshop],
+        pool_status: Callable[[], PoolStatus],
     ) -> None:
         self._origins = tuple(origins)
         self._caches = tuple(caches)
         self._others = tuple(others)
-        self._workshop = workshop
+        self._workshop = pool_status
 
     def look(self) -> tuple[State, dict[str, Finding]]:
         """All in all, and each part by its name. Takes a second at most.
@@ -150,11 +150,11 @@ def _works(probes: Sequence[Probe], found: dict[str, Finding]) -> bool:
     return any(found[probe.name].state != "down" for probe in probes)
 
 
-def _renders(workshop: Workshop) -> Finding:
-    detail = f"{workshop.ready} of {workshop.size} {workshop.isolation}"
-    if not workshop.ready:
+def _renders(pool_status: PoolStatus) -> Finding:
+    detail = f"{pool_status.ready} of {pool_status.size} {pool_status.isolation}"
+    if not pool_status.ready:
         return Finding("down", detail)
-    return Finding("ok" if workshop.ready >= workshop.size else "degraded", detail)
+    return Finding("ok" if pool_status.ready >= pool_status.size else "degraded", detail)
 
 
 class Site:

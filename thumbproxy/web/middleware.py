@@ -8,16 +8,25 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from thumbproxy.telemetry.access_log import FACTS
-from thumbproxy.http.cross_origin import CrossOrigin
-from thumbproxy.core.errors import DecoderFailed, EngineFailed, LoopDetected, MethodNotAllowed, NotAThumbnailUrl, Overloaded, RequestError, ThumbproxyError
+from thumbproxy.core.errors import (
+    DecoderFailed,
+    EngineFailed,
+    LoopDetected,
+    MethodNotAllowed,
+    NotAThumbnailUrl,
+    Overloaded,
+    RequestError,
+    ThumbproxyError,
+)
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.formats import Format
-from thumbproxy.telemetry.metrics import Metrics, failure_of, result_of
+from thumbproxy.http.cross_origin import CrossOrigin
 from thumbproxy.http.negotiation import negotiate
-from thumbproxy.purging.purger import Purger
 from thumbproxy.http.responses import CachePolicy, Environ, Response, error_response, image_response
+from thumbproxy.purging.purger import Purger
 from thumbproxy.service.thumbnailer import Thumbnailer
+from thumbproxy.telemetry.access_log import FACTS
+from thumbproxy.telemetry.metrics import Metrics, failure_of, result_of
 from thumbproxy.urls.codec import AUTO, UrlCodec
 
 WSGIApp = Callable[..., Iterable[bytes]]

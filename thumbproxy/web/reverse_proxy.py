@@ -13,12 +13,20 @@ from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 from werkzeug.wsgi import ClosingIterator, get_input_stream
 
-from thumbproxy.scheduling.admission import Gate
-from thumbproxy.http.client_connections import KeptHTTPPool, KeptHTTPSPool, is_stale, is_timeout
 from thumbproxy.core.errors import Overloaded
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.http.forwarding import has_body, is_chunked, request_headers, response_headers, status_line, target_of, unforwardable
+from thumbproxy.http.client_connections import KeptHTTPPool, KeptHTTPSPool, is_stale, is_timeout
+from thumbproxy.http.forwarding import (
+    has_body,
+    is_chunked,
+    request_headers,
+    response_headers,
+    status_line,
+    target_of,
+    unforwardable,
+)
 from thumbproxy.http.responses import Response, refusal
+from thumbproxy.scheduling.admission import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -143,7 +151,7 @@ class Gated:
     """Lets as many requests to `app` as the gate does, until their replies have been sent; the rest
     get 503 at once. So an application that hangs leaves threads for hits."""
 
-    def __init__(self, app: Any, gate: Gate) -> None:
+    def __init__(self, app: Any, gate: ConcurrencyLimit) -> None:
         self._app = app
         self._gate = gate
 

@@ -13,7 +13,7 @@ _OLDEST = math.log(3e9)
 _PILES = int(_OLDEST / _STEP) + 1
 
 
-class Ages:
+class AgeHistogram:
     """Space by age. now: unix seconds. A use in the future counts as one now."""
 
     def __init__(self, now: float) -> None:
@@ -24,44 +24,44 @@ class Ages:
 
     def note(self, used: float, space: Space) -> None:
         """A file that was last used at `used`, unix seconds."""
-        pile = _pile(self.now - used)
-        self._bytes[pile] += space.bytes
-        self._files[pile] += space.files
+        bucket = _pile(self.now - used)
+        self._bytes[bucket] += space.bytes
+        self._files[bucket] += space.files
         self.add(space)
 
     def add(self, space: Space) -> None:
         """What is there and is not removed for its age."""
         self.total = self.total.plus(space)
 
-    def cut(self, target: Space) -> Cut:
+    def cut(self, target: Space) -> EvictionCutoff:
         """Where to cut, so that no more than `target` is left."""
         excess = [
             max(0, there - bound) if bound else 0
             for there, bound in zip(self.total, target, strict=True)
         ]
-        for pile in range(_PILES - 1, -1, -1):
-            if self._bytes[pile] >= excess[0] and self._files[pile] >= excess[1]:
-                return Cut(self.now, pile, Space(*excess))
+        for bucket in range(_PILES - 1, -1, -1):
+            if self._bytes[bucket] >= excess[0] and self._files[bucket] >= excess[1]:
+                return EvictionCutoff(self.now, bucket, Space(*excess))
             excess = [
-                max(0, excess[0] - self._bytes[pile]),
-                max(0, excess[1] - self._files[pile]),
+                max(0, excess[0] - self._bytes[bucket]),
+                max(0, excess[1] - self._files[bucket]),
             ]
-        return Cut(self.now, -1, NOTHING)
+        return EvictionCutoff(self.now, -1, NOTHING)
 
 
-class Cut:
+class EvictionCutoff:
     """All that is older, and of one pile as much as is needed."""
 
-    def __init__(self, now: float, pile: int, needed: Space) -> None:
+    def __init__(self, now: float, bucket: int, needed: Space) -> None:
         self._now = now
-        self._pile = pile
+        self._pile = bucket
         self._needed = needed
 
     def takes(self, used: float, space: Space) -> bool:
         """Whether a file is to go. What goes of the last pile is subtracted from what is needed."""
-        pile = _pile(self._now - used)
-        if pile != self._pile or self._needed == NOTHING:
-            return pile > self._pile
+        bucket = _pile(self._now - used)
+        if bucket != self._pile or self._needed == NOTHING:
+            return bucket > self._pile
         self._needed = self._needed.minus(space)
         return True
 

@@ -16,26 +16,26 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from pathlib import Path
 
-from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, settle
+from thumbproxy.caches.base import Record, Removed, Scope, SourceRecord, merge_records
 from thumbproxy.caches.breaker import Breaker
-from thumbproxy.caches.disk.mtime_floor import dated, latest
 from thumbproxy.caches.disk.files import Files
 from thumbproxy.caches.disk.inventory import Inventory, take
 from thumbproxy.caches.disk.janitor import Janitor, Rest
 from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.caches.disk.locks import locked
+from thumbproxy.caches.disk.mtime_floor import dated, latest
+from thumbproxy.caches.disk.quota import CacheFull, Usage
 from thumbproxy.caches.disk.reader import NAME_ERRORS, Reader, record_at
 from thumbproxy.caches.disk.removal import Cleared, Removal
 from thumbproxy.caches.disk.size import NOTHING, Space
-from thumbproxy.caches.disk.quota import CacheFull, Usage
 from thumbproxy.caches.disk.verifying import Decode, Verification
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.media import Rendition
-from thumbproxy.telemetry.metrics import Metrics, Where
 from thumbproxy.core.shortage import reason
 from thumbproxy.core.stamps import stamped
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.telemetry.metrics import Metrics, Where
 from thumbproxy.urls.codec import ImageRequest
 
 # Of a purge, which waits longer than a request.
@@ -93,7 +93,7 @@ class DiskCache(Reader):
                     record = replace(
                         record, modified=max(record.modified, dated(self.layout, source))
                     )
-                record = settle(standing, record)
+                record = merge_records(standing, record)
                 if record.modified > time.time():
                     latest(self.layout, record.modified, self._usage.patience.deadline())
                 if not (isinstance(record, SourceRecord) and record.same_source(standing)):

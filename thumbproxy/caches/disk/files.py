@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from thumbproxy.caches.base import Removed, SourceRecord, read_record
 from thumbproxy.caches.disk.layout import PURGED, RECORD, Layout
 from thumbproxy.caches.disk.locks import locked
+from thumbproxy.caches.disk.quota import Freed, Room, Usage
 from thumbproxy.caches.disk.renames import rename
 from thumbproxy.caches.disk.size import FOLDER, Space, space
-from thumbproxy.caches.disk.quota import Freed, Room, Usage
-from thumbproxy.caches.disk.walk import Shelf, look_into, shelves
-from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.caches.disk.walk import DirectoryEntry, look_into, shelves
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
+from thumbproxy.scheduling.coalescing import Hold
 
 _STRAY_SECONDS = 600.0
 # In tmp/: what was moved there to be removed, and is counted until it is.
@@ -171,7 +171,7 @@ class Files:
                 else:
                     os.unlink(path)
 
-    def _originals(self, shelf: Shelf) -> Iterator[str]:
+    def _originals(self, shelf: DirectoryEntry) -> Iterator[str]:
         for found in shelf.files:
             record = None
             if found.name == RECORD:
@@ -190,7 +190,7 @@ class Files:
         return False
 
 
-def _clear(shelf: Shelf, freed: Freed) -> Removed:
+def _clear(shelf: DirectoryEntry, freed: Freed) -> Removed:
     """Counted are pictures and originals."""
     removed = Removed()
     for found in shelf.files:

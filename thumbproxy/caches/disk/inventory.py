@@ -95,17 +95,17 @@ def take(layout: Layout, bounds: Space, tally: Tally, progress: Callable[[int], 
     """
     found = Inventory(layout.directory, bounds, counted=tally.kept, known_since=tally.counted_at)
     for name in ("public", "private", "sources", "tmp"):
-        pile = found.trees[name] = Pile()
+        bucket = found.trees[name] = Pile()
         for shelf in walk(f"{layout.directory}/{name}"):
             for file in shelf.files:
-                pile.put(file.size)
+                bucket.put(file.size)
                 _put(found, name, file)
             folders = len(shelf.folders) + len(shelf.others) - (not shelf.place)
-            pile.bytes += folders * FOLDER.bytes
+            bucket.bytes += folders * FOLDER.bytes
             found.unreadable += len(shelf.faults)
             found.total = found.total.plus(Space(0, folders))
             progress(found.total.files)
-        found.total = found.total.plus(Space(pile.bytes, pile.files))
+        found.total = found.total.plus(Space(bucket.bytes, bucket.files))
     with suppress(OSError):
         system = os.statvfs(layout.directory)
         found.free = Space(system.f_bavail * system.f_frsize, system.f_favail)
@@ -126,7 +126,8 @@ def _put(found: Inventory, tree: str, file: Found) -> None:
             found.formats.setdefault(extension, Pile()).put(file.size)
 
 
-def _facts(piles: dict[str, Pile]) -> dict[str, dict[str, int]]:
+def _facts(buckets: dict[str, Pile]) -> dict[str, dict[str, int]]:
     return {
-        name: {"files": pile.files, "bytes": pile.bytes} for name, pile in sorted(piles.items())
+        name: {"files": bucket.files, "bytes": bucket.bytes}
+        for name, bucket in sorted(buckets.items())
     }

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from thumbproxy.caches.disk.files import Files
 from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.caches.disk.locks import locked
-from thumbproxy.caches.disk.scan import Progress, Round
-from thumbproxy.caches.disk.size import NOTHING, Space
 from thumbproxy.caches.disk.quota import LOW, Usage
-from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.caches.disk.scan import Progress, Scan
+from thumbproxy.caches.disk.size import NOTHING, Space
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
-from thumbproxy.telemetry.metrics import Metrics
 from thumbproxy.core.shortage import shortage
+from thumbproxy.scheduling.coalescing import Hold
+from thumbproxy.telemetry.metrics import Metrics
 
 log = logging.getLogger("thumbproxy.caches")
 # Seconds between two runs of a process, at least.
@@ -94,7 +94,7 @@ class Janitor:
                 return None
             with suppress(FileNotFoundError):
                 self._files.remove_strays()
-            round = Round(
+            round = Scan(
                 self._layout, self._files, self.usage, rest or _no_rest, progress or _no_progress
             )
             ages = round.count()

@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Hold
 
 # struct flock: type, whence, start, length, pid; a length of 0 is all of the file.
 _FLOCK = struct.Struct("hhqqi4x")

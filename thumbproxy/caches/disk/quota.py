@@ -20,10 +20,10 @@ from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.caches.disk.locks import Patience, locked
 from thumbproxy.caches.disk.size import NOTHING, Space
 from thumbproxy.caches.disk.usage_file import LENGTH, Tally
-from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.core.forking import PerProcess
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
+from thumbproxy.scheduling.coalescing import Hold
 from thumbproxy.telemetry.metrics import Metrics
 
 # The share of its bounds over which a cache is trimmed, and to which.

@@ -14,9 +14,9 @@ from thumbproxy.caches.breaker import Breaker
 from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.core.media import Rendition
 from thumbproxy.core.memo import memoized
-from thumbproxy.telemetry.metrics import Tier
 from thumbproxy.core.shortage import shortage
 from thumbproxy.core.stamps import LARGE, edges, is_intact
+from thumbproxy.telemetry.metrics import Tier
 from thumbproxy.urls.codec import ImageRequest
 
 # Nothing can be kept under this name, or something else lies there; the disk itself is well.

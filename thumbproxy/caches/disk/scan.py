@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from thumbproxy.caches.disk.age_histogram import Ages, Cut
 from thumbproxy.caches.base import FailureRecord, read_record
+from thumbproxy.caches.disk.age_histogram import AgeHistogram, EvictionCutoff
 from thumbproxy.caches.disk.files import ASIDE, Files
 from thumbproxy.caches.disk.layout import PURGED, RECORD, Layout, is_name, is_place
-from thumbproxy.caches.disk.size import FOLDER, Space, space
 from thumbproxy.caches.disk.quota import Freed, Usage
-from thumbproxy.caches.disk.walk import Found, Shelf, look_into, shelves, walk
+from thumbproxy.caches.disk.size import FOLDER, Space, space
+from thumbproxy.caches.disk.walk import DirectoryEntry, Found, look_into, shelves, walk
 from thumbproxy.urls.codec import source_of
 
 # A mark or a remembered failure beats what was asked for before it. Whoever asked so long ago has
@@ -32,7 +32,7 @@ _BATCH = 128
 Progress = Callable[[str, int], None]
 
 
-class Round:
+class Scan:
     """One run of a janitor. `count` goes over all trees, and so does `remove` after it."""
 
     def __init__(
@@ -54,10 +54,10 @@ class Round:
 
     # -- counting --------------------------------------------------------------------------
 
-    def count(self) -> Ages:
+    def count(self) -> AgeHistogram:
         """Count everything, and remove what has outlived its use."""
         begun = self._usage.begin()
-        ages = Ages(self._now)
+        ages = AgeHistogram(self._now)
         for shelf in self._shelves():
             self._tidy(shelf)
             self._note(shelf)
@@ -79,23 +79,23 @@ class Round:
         self._usage.finish(begun, ages.total)
         return ages
 
-    def _shelves(self) -> Iterator[Shelf]:
+    def _shelves(self) -> Iterator[DirectoryEntry]:
         """The trees of sources together, because a record belongs to the renditions of both."""
         layout = self._layout
         yield from walk(layout.private, layout.public, rest=self._rest)
         yield from walk(layout.sources, rest=self._rest)
 
-    def _set_aside(self) -> Iterator[Shelf]:
+    def _set_aside(self) -> Iterator[DirectoryEntry]:
         names: list[str] = []
         with suppress(FileNotFoundError):
             names = [name for name in os.listdir(self._layout.tmp) if name.endswith(ASIDE)]
         for name in names:
             yield from shelves(f"{self._layout.tmp}/{name}", rest=self._rest)
 
-    def _note(self, shelf: Shelf) -> None:
+    def _note(self, shelf: DirectoryEntry) -> None:
         self.fault = self.fault or next(iter(shelf.faults), None)
 
-    def _tidy(self, shelf: Shelf) -> None:
+    def _tidy(self, shelf: DirectoryEntry) -> None:
         """What is removed here is not counted, so it is not given back either."""
         lost = not is_place(shelf.place)
         outdated = [
@@ -107,7 +107,7 @@ class Round:
             self._unlink(shelf, outdated, Freed())
         _remove_empty(shelf, Freed())
 
-    def _outdated(self, found: Found, shelf: Shelf) -> bool:
+    def _outdated(self, found: Found, shelf: DirectoryEntry) -> bool:
         if found.name not in (PURGED, RECORD) or found.modified > self._now - _OUTDATED:
             return False
         if found.name == PURGED:
@@ -121,7 +121,7 @@ class Round:
 
     # -- removing --------------------------------------------------------------------------
 
-    def remove(self, cut: Cut) -> Iterator[Space]:
+    def remove(self, cut: EvictionCutoff) -> Iterator[Space]:
         """Remove what is older than the cut; what is freed is told, and given back, by and by."""
         files, shelves, more = 0, self._shelves(), True
         while more:
@@ -137,7 +137,7 @@ class Round:
             self._progress("remove", files)
             yield freed.space
 
-    def _evict(self, shelf: Shelf, cut: Cut, freed: Freed) -> None:
+    def _evict(self, shelf: DirectoryEntry, cut: EvictionCutoff, freed: Freed) -> None:
         variants = [found for found in shelf.files if found.name not in (PURGED, RECORD)]
         doomed = [found for found in variants if cut.takes(found.used, space(found.size))]
         if len(doomed) == len(variants):
@@ -156,7 +156,7 @@ class Round:
             # Whoever makes a directory for a file meanwhile makes it again (files.rename).
             _remove_empty(shelf, freed)
 
-    def _unlink(self, shelf: Shelf, doomed: list[Found], freed: Freed) -> None:
+    def _unlink(self, shelf: DirectoryEntry, doomed: list[Found], freed: Freed) -> None:
         """Remove files that were not used since, unless somebody is writing there: then it is in
         use. Originals are never replaced, so they need no lock."""
         if shelf.tree == self._layout.sources:
@@ -166,7 +166,9 @@ class Round:
             _unlink(shelf, doomed, freed, _no_rest)
 
 
-def _unlink(shelf: Shelf, doomed: list[Found], freed: Freed, rest: Callable[[], None]) -> None:
+def _unlink(
+    shelf: DirectoryEntry, doomed: list[Found], freed: Freed, rest: Callable[[], None]
+) -> None:
     gone = set()
     for found in doomed:
         rest()
@@ -179,7 +181,7 @@ def _unlink(shelf: Shelf, doomed: list[Found], freed: Freed, rest: Callable[[], 
     shelf.files = [found for found in shelf.files if found.path not in gone]
 
 
-def _remove_empty(shelf: Shelf, freed: Freed) -> None:
+def _remove_empty(shelf: DirectoryEntry, freed: Freed) -> None:
     """The trees themselves stay: somebody may have set their owner and mode."""
     used = {os.path.dirname(found.path) for found in shelf.files}
     for folder in [folder for folder in shelf.folders if folder not in used and shelf.place]:
@@ -189,14 +191,14 @@ def _remove_empty(shelf: Shelf, freed: Freed) -> None:
             freed.add(FOLDER)
 
 
-def _used(found: Found, shelf: Shelf) -> float:
+def _used(found: Found, shelf: DirectoryEntry) -> float:
     """When it was last used. A record is used with each rendition that it stands for."""
     if found.name != RECORD:
         return found.used
     return _newest(shelf)
 
 
-def _newest(shelf: Shelf) -> float:
+def _newest(shelf: DirectoryEntry) -> float:
     return max(found.used for found in shelf.files)
 
 

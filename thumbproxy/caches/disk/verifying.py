@@ -14,7 +14,7 @@ from thumbproxy.caches.base import read_record
 from thumbproxy.caches.disk.files import Files
 from thumbproxy.caches.disk.layout import PURGED, RECORD, Layout, is_name
 from thumbproxy.caches.disk.quota import Usage
-from thumbproxy.caches.disk.walk import Shelf, look_into, opened, walk
+from thumbproxy.caches.disk.walk import DirectoryEntry, look_into, opened, walk
 from thumbproxy.core.errors import CapacityError
 from thumbproxy.core.formats import Format
 from thumbproxy.core.stamps import is_intact, looked_at
@@ -71,7 +71,7 @@ class Verification:
                         yield from self._looked_at(path, shelf, remove=remove)
                 self.unknown += len(shelf.faults)
 
-    def _looked_at(self, path: str, shelf: Shelf, *, remove: bool) -> Iterator[Damage]:
+    def _looked_at(self, path: str, shelf: DirectoryEntry, *, remove: bool) -> Iterator[Damage]:
         name = path.rpartition("/")[2]
         if not is_name(name) or name == PURGED:
             return  # the janitor's
@@ -117,7 +117,7 @@ class Verification:
             self.unknown += 1
             return ""
 
-    def _remove(self, path: str, before: os.stat_result, shelf: Shelf) -> None:
+    def _remove(self, path: str, before: os.stat_result, shelf: DirectoryEntry) -> None:
         """Under the lock of its source, as everybody who writes there, and only if it still is the
         file that was looked at. Raises OSError."""
         original = shelf.tree == self._layout.sources

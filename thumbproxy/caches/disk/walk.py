@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 @dataclass(slots=True)
-class Shelf:
+class DirectoryEntry:
     """The directories of one name, "photos/cat.jpg", in all trees that are walked together.
 
     tree     the first of these
@@ -91,14 +91,14 @@ def _no_rest() -> None:
     pass
 
 
-def walk(*trees: str, rest: Callable[[], None] = _no_rest) -> Iterator[Shelf]:
+def walk(*trees: str, rest: Callable[[], None] = _no_rest) -> Iterator[DirectoryEntry]:
     """Every directory of the trees, after all that are below it.
 
     rest  called before each entry, for those who must not take all the time
     Others may change the trees meanwhile: what comes or goes is found or not. What fails is told in
     `faults`; raises OSError for want of memory or descriptors.
     """
-    root = Shelf("", trees[0])
+    root = DirectoryEntry("", trees[0])
     stack = [_Level(root, trees, 0, 0)]
     walks = [stack[0].below(rest)]
     try:
@@ -118,9 +118,9 @@ def walk(*trees: str, rest: Callable[[], None] = _no_rest) -> Iterator[Shelf]:
             stack.pop().close()
 
 
-def shelves(path: str, rest: Callable[[], None] = _no_rest) -> Iterator[Shelf]:
+def shelves(path: str, rest: Callable[[], None] = _no_rest) -> Iterator[DirectoryEntry]:
     """The same of what there is at `path`, a file or a tree."""
-    shelf = Shelf("", path)
+    shelf = DirectoryEntry("", path)
     with shelf.passing_over():
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -137,7 +137,9 @@ class _Level:
     held     how many of these are held open
     """
 
-    def __init__(self, shelf: Shelf, folders: tuple[str, ...], depth: int, held: int) -> None:
+    def __init__(
+        self, shelf: DirectoryEntry, folders: tuple[str, ...], depth: int, held: int
+    ) -> None:
         self.shelf = shelf
         self._folders = folders
         self._depth = depth
@@ -150,7 +152,7 @@ class _Level:
         if len(place) < _LONGEST_PLACE:
             place = f"{place}/{name}" if place else name
         folders = tuple(f"{base}/{name}" for base in self._bases)
-        return _Level(Shelf(place, self.shelf.tree), folders, self._depth + 1, self._held)
+        return _Level(DirectoryEntry(place, self.shelf.tree), folders, self._depth + 1, self._held)
 
     def below(self, rest: Callable[[], None]) -> Generator[str, None, None]:
         """Names of directories, each once; files go onto the shelf on the way."""
@@ -183,7 +185,7 @@ class _Level:
         return f"/proc/self/fd/{self._fds[-1]}"
 
 
-def _put(shelf: Shelf, entry: os.DirEntry[str]) -> None:
+def _put(shelf: DirectoryEntry, entry: os.DirEntry[str]) -> None:
     with shelf.passing_over():
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):

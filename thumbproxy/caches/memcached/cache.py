@@ -11,17 +11,25 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from thumbproxy.caches.base import FailureRecord, Record, Removed, Scope, SourceRecord, read_record, settle
+from thumbproxy.caches.base import (
+    FailureRecord,
+    Record,
+    Removed,
+    Scope,
+    SourceRecord,
+    merge_records,
+    read_record,
+)
+from thumbproxy.caches.memcached.authenticated import Seal
 from thumbproxy.caches.memcached.client import Client, MakeClient, strict_clients
 from thumbproxy.caches.memcached.lease import SealedLease
-from thumbproxy.caches.purge_log import RETENTION, Purge, PurgeLog, new_purge
-from thumbproxy.caches.memcached.authenticated import Seal
-from thumbproxy.caches.memcached.servers import Servers
 from thumbproxy.caches.memcached.purge_log import SharedLog
-from thumbproxy.scheduling.coalescing import Hold, held
+from thumbproxy.caches.memcached.servers import Servers
+from thumbproxy.caches.purge_log import RETENTION, Purge, PurgeLog, new_purge
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.media import Rendition
+from thumbproxy.scheduling.coalescing import Hold, acquire_leases
 from thumbproxy.telemetry.metrics import Metrics, Tier, Where
 from thumbproxy.urls.codec import ImageRequest
 
@@ -34,7 +42,7 @@ _PURGE_TIMES = 8
 _HIT = "hit; detail=memcached"
 
 
-class _Ring:
+class _Keyspace:
     """What memcached has under one seal."""
 
     def __init__(self, secret: str, namespace: str) -> None:
@@ -97,7 +105,7 @@ class MemcachedCache:
     ) -> None:
         name = f"memcached {', '.join(servers)}"
         self._servers = Servers(name, clients(servers), metrics)
-        self._rings = [_Ring(each, namespace) for each in (secret, *others)]
+        self._rings = [_Keyspace(each, namespace) for each in (secret, *others)]
         self._first = self._rings[0]
         # In an order that all have, or two hosts could wait for each other.
         self._leases = [
@@ -115,7 +123,7 @@ class MemcachedCache:
             standing = self._read_record(source, client)
             if self._purged(source, record):
                 return record
-            settled = settle(standing, record)
+            settled = merge_records(standing, record)
             self._put_record(source, settled, client.set)
             return settled
 
@@ -168,7 +176,7 @@ class MemcachedCache:
     def hold(self, key: str, patience: Deadline) -> Iterator[Hold]:
         """A lease among hosts; a failing memcached grants all. Nobody waits for longer than one
         stands, whatever memcached says."""
-        with held(self._leases, key, patience.within(self._lease_seconds)) as turn:
+        with acquire_leases(self._leases, key, patience.within(self._lease_seconds)) as turn:
             yield turn.hold
 
     # -- the log of purges -----------------------------------------------------------------

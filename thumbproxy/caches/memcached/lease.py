@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from thumbproxy.caches.memcached.client import Client
-from thumbproxy.caches.purge_log import SKEW
 from thumbproxy.caches.memcached.authenticated import Seal
+from thumbproxy.caches.memcached.client import Client
 from thumbproxy.caches.memcached.servers import Servers
-from thumbproxy.scheduling.coalescing import Among, Hold
+from thumbproxy.caches.purge_log import SKEW
 from thumbproxy.core.limits import Deadline
+from thumbproxy.scheduling.coalescing import Among, Hold
 
 _ATTEMPTS = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from thumbproxy.caches.memcached.authenticated import Seal
 from thumbproxy.caches.memcached.client import Client
 from thumbproxy.caches.purge_log import Purge, PurgeLog, new_log, read_log
-from thumbproxy.caches.memcached.authenticated import Seal
 
 _ATTEMPTS = 20
 # The purges that this process knows of.

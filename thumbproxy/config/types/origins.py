@@ -7,9 +7,9 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from thumbproxy.config.types.refusals import Refusal, table
 from thumbproxy.http.fetch_headers import header_faults
 from thumbproxy.urls.hosts import AllowedHosts
-from thumbproxy.config.types.refusals import Refusal, table
 
 # Names of variables; those of settings are read as settings.
 _VARIABLE = re.compile(r"(?!THUMBPROXY_)[A-Za-z_][A-Za-z0-9_]*")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from thumbproxy.core.errors import BadOptions
-from thumbproxy.urls.value_types import COMPASS, SMART, Gravity, Kind, Number, Pattern
-from thumbproxy.urls.options import Options
 from thumbproxy.config.types.refusals import REFUSALS, Explained, Refusal, named, table
+from thumbproxy.core.errors import BadOptions
+from thumbproxy.urls.options import Options
+from thumbproxy.urls.value_types import COMPASS, SMART, Gravity, Kind, Number, Pattern
 
 
 class WatermarkSetting(NamedTuple):

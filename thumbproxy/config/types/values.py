@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from thumbproxy.urls.hosts import PORTS, plain_host
 from thumbproxy.config.types.refusals import Refusal, together
+from thumbproxy.urls.hosts import PORTS, plain_host
 from thumbproxy.urls.signing import MINIMUM_KEY_BYTES
 
 # Keys that stand in documentation: whoever reads it could sign with them.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from thumbproxy.core.errors import BrokenImage
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.codecs.canvas import Place
 from thumbproxy.core.media import ImageInfo
+from thumbproxy.imaging.codecs.canvas import Place
 
 # A frame can be as short as a dozen bytes, and every one of them costs time.
 MOST_FRAMES = 10_000

@@ -1,0 +1,1 @@
+"""Questions to HTTP servers, to addresses that are allowed."""

@@ -16,15 +16,15 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util import Url, parse_url
 from werkzeug.datastructures import Headers
 
-from thumbproxy.http.client_connections import is_stale, told
 from thumbproxy.core.errors import OriginFailed, OriginTimeout
-from thumbproxy.http.fetch_headers import header_faults
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.urls.hosts import PORTS, Server, told_url
+from thumbproxy.http.client_connections import is_stale, told
+from thumbproxy.http.fetch_headers import header_faults
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.network.exchange import Reply, fetch_by, request_headers
 from thumbproxy.origins.network.guard import Guard
 from thumbproxy.origins.network.guarded import GuardedHTTPPool, GuardedHTTPSPool
+from thumbproxy.urls.hosts import PORTS, Server, redact_url
 
 _CHUNK = 256 * 1024
 _KEPT_CONNECTIONS = 32
@@ -94,8 +94,8 @@ class Client:
             # ValueError: requests passes on what http.client says of a header that it cannot send.
             why = told(error, f"{server.host}:{server.port}") or str(error)
             if request.deadline.passed or isinstance(error, requests.Timeout | Urllib3Timeout):
-                raise OriginTimeout(log=f"{told_url(url)}: {why}") from error
-            raise OriginFailed(log=f"{told_url(url)}: {why}") from error
+                raise OriginTimeout(log=f"{redact_url(url)}: {why}") from error
+            raise OriginFailed(log=f"{redact_url(url)}: {why}") from error
 
     def _send(
         self, url: str, headers: Mapping[str, str], request: FetchRequest
@@ -123,7 +123,7 @@ def _target(url: str) -> Url:
     try:
         return parsed(url)
     except ValueError as error:
-        raise OriginFailed(log=f"{told_url(url)}: {error}") from error
+        raise OriginFailed(log=f"{redact_url(url)}: {error}") from error
 
 
 def _is_same(server: Server, first: Server) -> bool:

@@ -12,13 +12,13 @@ from urllib.parse import urljoin
 
 from werkzeug.datastructures import Headers
 
-from thumbproxy import __version__
+from thumbproxy._version import __version__
 from thumbproxy.core.errors import OriginFailed, OriginTimeout, SourceTooLarge
-from thumbproxy.http.freshness import Freshness, last_modified, read_freshness
-from thumbproxy.urls.hosts import told_url
 from thumbproxy.core.media import Validators
+from thumbproxy.http.freshness import Freshness, last_modified, read_freshness
 from thumbproxy.origins.base import Fetched, FetchRequest
 from thumbproxy.origins.statuses import failure_of
+from thumbproxy.urls.hosts import redact_url
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WHOLE = re.compile(r"[0-9]{1,18}")
@@ -47,13 +47,13 @@ def fetch_by(ask: Ask, url: str, request: FetchRequest) -> Fetched:
     """The source at `url`, redirects followed. Errors as in `Origin.fetch`."""
     for _ in range(request.limits.redirects + 1):
         if request.deadline.passed:
-            raise OriginTimeout(log=f"{told_url(url)}: no time left")
+            raise OriginTimeout(log=f"{redact_url(url)}: no time left")
         with ask(url, request) as reply:
             if reply.status not in _REDIRECTS:
                 return _fetched(url, reply, request)
             url = _redirect(url, reply)
     raise OriginFailed(
-        log=f"more than {request.limits.redirects} redirects, the last to {told_url(url)}"
+        log=f"more than {request.limits.redirects} redirects, the last to {redact_url(url)}"
     )
 
 
@@ -79,13 +79,15 @@ def request_headers(request: FetchRequest) -> dict[str, str]:
 def _redirect(url: str, reply: Reply) -> str:
     location = reply.headers.get("Location", "")
     if not location:
-        raise OriginFailed(log=f"{told_url(url)}: status {reply.status} without Location")
+        raise OriginFailed(log=f"{redact_url(url)}: status {reply.status} without Location")
     # http.client reads header lines as Latin-1; a Location in raw UTF-8 becomes itself again.
     text = location.encode("latin-1", "replace").decode("utf-8", "replace")
     try:
         return urljoin(url, text).partition("#")[0]
     except ValueError as error:
-        raise OriginFailed(log=f"{told_url(url)}: redirect to {told_url(location)!r}") from error
+        raise OriginFailed(
+            log=f"{redact_url(url)}: redirect to {redact_url(location)!r}"
+        ) from error
 
 
 def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
@@ -94,7 +96,7 @@ def _fetched(url: str, reply: Reply, request: FetchRequest) -> Fetched:
         return _not_modified(url, reply, request)
     received = time.time()
     if reply.status != 200:
-        told = f"{told_url(url)}: status {reply.status}"
+        told = f"{redact_url(url)}: status {reply.status}"
         raise failure_of(reply.status, reply.headers, told, received)
     body = _read(url, reply, request)
     freshness = read_freshness(reply.headers, received)
@@ -105,7 +107,7 @@ def _not_modified(url: str, reply: Reply, request: FetchRequest) -> Fetched:
     validators = request.validators
     if not (validators.etag or validators.last_modified):
         raise OriginFailed(
-            log=f"{told_url(url)}: status 304, but nothing was asked that it could answer"
+            log=f"{redact_url(url)}: status 304, but nothing was asked that it could answer"
         )
     now = time.time()
     modified = last_modified(validators.last_modified, now)
@@ -136,13 +138,13 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
     coding = content_coding(reply.headers)
     if coding is not None:
         raise OriginFailed(
-            log=f"{told_url(url)}: Content-Encoding {coding!r}, though identity was asked for"
+            log=f"{redact_url(url)}: Content-Encoding {coding!r}, though identity was asked for"
         )
     limit = request.limits.source_bytes
     announced = announced_length(reply.headers)
     if announced is not None and announced > limit:
         raise SourceTooLarge(
-            log=f"{told_url(url)}: {announced} bytes announced; max_source_bytes is {limit}"
+            log=f"{redact_url(url)}: {announced} bytes announced; max_source_bytes is {limit}"
         )
     chunks = []
     length = 0
@@ -150,16 +152,16 @@ def _read(url: str, reply: Reply, request: FetchRequest) -> bytes:
         length += len(chunk)
         if length > limit:
             raise SourceTooLarge(
-                log=f"{told_url(url)}: more bytes than max_source_bytes, which is {limit}"
+                log=f"{redact_url(url)}: more bytes than max_source_bytes, which is {limit}"
             )
         if request.deadline.passed:
-            raise OriginTimeout(log=f"{told_url(url)}: {length} bytes came in time")
+            raise OriginTimeout(log=f"{redact_url(url)}: {length} bytes came in time")
         chunks.append(chunk)
     if announced is None and not length:
         # To http.client the end of the stream in the middle of the headers is the end of them.
-        raise OriginFailed(log=f"{told_url(url)}: nothing came after the headers")
+        raise OriginFailed(log=f"{redact_url(url)}: nothing came after the headers")
     if announced is not None and length != announced:
-        raise OriginFailed(log=f"{told_url(url)}: {announced} bytes announced, {length} received")
+        raise OriginFailed(log=f"{redact_url(url)}: {announced} bytes announced, {length} received")
     return b"".join(chunks)
 
 

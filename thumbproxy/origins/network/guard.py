@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from thumbproxy.core.connecting import Answer, connected, plain, resolve
 from thumbproxy.core.errors import OriginFailed
-from thumbproxy.urls.hosts import PORTS, AllowedHosts, Server
 from thumbproxy.core.limits import Deadline
 from thumbproxy.origins.network.addresses import AllowedNetworks
+from thumbproxy.urls.hosts import PORTS, AllowedHosts, Server
 
 
 class Guard:

@@ -11,9 +11,9 @@ from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from thumbproxy.core.limits import Deadline
 from thumbproxy.http.client_connections import Kept
 from thumbproxy.http.framing import FinalResponse
-from thumbproxy.core.limits import Deadline
 from thumbproxy.origins.network.guard import Guard
 
 _BUFFER = 64 * 1024

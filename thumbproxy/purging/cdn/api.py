@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from thumbproxy.http.client_connections import told
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.limits import Deadline
+from thumbproxy.http.client_connections import told
 
 _TOTAL_SECONDS = 30.0
 _CONNECT_SECONDS, _READ_SECONDS = 3.05, 10.0

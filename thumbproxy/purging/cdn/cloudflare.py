@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from thumbproxy.caches.base import Scope
-from thumbproxy.purging.cdn.api import Api
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.http.cache_tags import tag_of
+from thumbproxy.purging.cdn.api import Api
 
 ENDPOINT = "https://api.cloudflare.com/client/v4"
 

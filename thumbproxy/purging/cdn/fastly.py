@@ -8,8 +8,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from thumbproxy.caches.base import Scope
-from thumbproxy.purging.cdn.api import Api
 from thumbproxy.http.cache_tags import tag_of
+from thumbproxy.purging.cdn.api import Api
 
 ENDPOINT = "https://api.fastly.com"
 

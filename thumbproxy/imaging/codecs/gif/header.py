@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from thumbproxy.core.errors import BrokenImage
 from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.codecs.header import MOST_BLOCKS, MOST_COMMENT, MOST_FRAMES, Header, too_many_parts
+from thumbproxy.imaging.codecs.header import (
+    MOST_BLOCKS,
+    MOST_COMMENT,
+    MOST_FRAMES,
+    Header,
+    too_many_parts,
+)
 
 # What begins a block: an extension, an image, the end.
 _BLOCK = re.compile(rb"[\x21\x2c\x3b]")

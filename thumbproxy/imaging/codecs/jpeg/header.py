@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 from thumbproxy.core.errors import BrokenImage, UnsupportedImage
 from thumbproxy.core.formats import Format
-from thumbproxy.imaging.codecs.header import MOST_PROFILE, MOST_SCANS, MOST_SEGMENTS, Header, too_many_parts
+from thumbproxy.imaging.codecs.header import (
+    MOST_PROFILE,
+    MOST_SCANS,
+    MOST_SEGMENTS,
+    Header,
+    too_many_parts,
+)
 from thumbproxy.imaging.exif import upright
 
 # What begins a segment. Fill bytes, stuffed bytes and the markers without a body (TEM, RSTn, SOI)

@@ -10,7 +10,15 @@ from PIL import Image
 
 from thumbproxy.core.errors import BrokenImage
 from thumbproxy.imaging.alpha import has_alpha
-from thumbproxy.imaging.codecs.animation import HASTY, MOST_PLAYS, Animation, Part, composed, count, shown
+from thumbproxy.imaging.codecs.animation import (
+    HASTY,
+    MOST_PLAYS,
+    Animation,
+    Part,
+    composed,
+    count,
+    shown,
+)
 from thumbproxy.imaging.codecs.header import Header
 from thumbproxy.imaging.codecs.png.decode import pixels_of
 from thumbproxy.imaging.codecs.png.header import SIGNATURE, png_chunk, png_chunks, png_tables

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 
 from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.codecs.header import MOST_BLOCKS, MOST_PROFILE, MOST_XMP, Header, inflated, too_many_parts
+from thumbproxy.imaging.codecs.header import (
+    MOST_BLOCKS,
+    MOST_PROFILE,
+    MOST_XMP,
+    Header,
+    inflated,
+    too_many_parts,
+)
 from thumbproxy.imaging.exif import upright
 from thumbproxy.imaging.profiles import coded_profile, gamma_profile
 

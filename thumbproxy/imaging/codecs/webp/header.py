@@ -6,7 +6,13 @@ import struct
 
 from thumbproxy.core.formats import Format
 from thumbproxy.imaging.codecs.canvas import Disposal, Place, shows_through
-from thumbproxy.imaging.codecs.header import MOST_BLOCKS, MOST_FRAMES, MOST_PROFILE, Header, too_many_parts
+from thumbproxy.imaging.codecs.header import (
+    MOST_BLOCKS,
+    MOST_FRAMES,
+    MOST_PROFILE,
+    Header,
+    too_many_parts,
+)
 from thumbproxy.imaging.exif import upright
 
 

@@ -18,7 +18,7 @@ Variant = tuple[Options, Format]
 MARGIN = 2.0
 
 
-class Ladder:
+class Pyramid:
     """Levels of one picture, the decoded one at its top."""
 
     def __init__(self, top: Level) -> None:

@@ -30,7 +30,7 @@ class Situation(NamedTuple):
     original: bool
 
 
-class Prospect(NamedTuple):
+class Prediction(NamedTuple):
     """served: whether it would be a picture, as far as that can be known without asking.
     asks: whether the origin is asked for it first."""
 
@@ -39,23 +39,23 @@ class Prospect(NamedTuple):
     asks: bool = False
 
 
-def prospect(it: Situation) -> Prospect:
+def predict(it: Situation) -> Prediction:
     """In the order in which a request is answered."""
     if it.public and it.tier == "disk":
-        return Prospect("a hit from disk, without asking anybody")
+        return Prediction("a hit from disk, without asking anybody")
     if it.fingerprint == "":
-        return Prospect("404: its folder has no such file", served=False)
+        return Prediction("404: its folder has no such file", served=False)
     # A record from the future is the trace of a clock that jumped.
     if it.record is None or it.record.fetched_at > it.now + 1:
-        return Prospect("a miss: it is fetched from the origin, made and kept", asks=True)
+        return Prediction("a miss: it is fetched from the origin, made and kept", asks=True)
     if isinstance(it.record, FailureRecord):
         return _failing(it, it.record)
     return _from_fresh(it) if _fresh(it, it.record) else _not_fresh(it, it.record)
 
 
-def asked(it: Situation, error: ThumbproxyError | None) -> Prospect:
+def asked(it: Situation, error: ThumbproxyError | None) -> Prediction:
     """The same when the origin has just been asked; error: what came of it, if no answer."""
-    outlook = prospect(it)
+    outlook = predict(it)
     if not outlook.asks:
         return outlook
     if error is None:
@@ -69,12 +69,12 @@ def asked(it: Situation, error: ThumbproxyError | None) -> Prospect:
         and it.version in (None, record.v)
         and (it.tier or it.original)
     ):
-        return Prospect(f"{_ready(it)}, stale, because the origin fails ({error.token})")
+        return Prediction(f"{_ready(it)}, stale, because the origin fails ({error.token})")
     return failed(error)
 
 
-def failed(error: ThumbproxyError) -> Prospect:
-    return Prospect(f"{error.status} {error.token}: {error.reason}", served=False)
+def failed(error: ThumbproxyError) -> Prediction:
+    return Prediction(f"{error.status} {error.token}: {error.reason}", served=False)
 
 
 def _fresh(it: Situation, record: SourceRecord) -> bool:
@@ -85,44 +85,44 @@ def _fresh(it: Situation, record: SourceRecord) -> bool:
     return record.fresh_until > it.now and it.version in (None, record.v)
 
 
-def _from_fresh(it: Situation) -> Prospect:
+def _from_fresh(it: Situation) -> Prediction:
     if it.tier:
-        return Prospect(f"a hit from {it.tier}")
+        return Prediction(f"a hit from {it.tier}")
     if it.original or it.fingerprint is not None:
-        return Prospect("a miss: it is made from the source, which is at hand, and kept")
-    return Prospect("a miss: its source is fetched again, and it is made and kept", asks=True)
+        return Prediction("a miss: it is made from the source, which is at hand, and kept")
+    return Prediction("a miss: its source is fetched again, and it is made and kept", asks=True)
 
 
 def _ready(it: Situation) -> str:
     return f"what {it.tier} has" if it.tier else "one made from the old source"
 
 
-def _failing(it: Situation, record: FailureRecord) -> Prospect:
+def _failing(it: Situation, record: FailureRecord) -> Prediction:
     failure, now = record.failure, it.now
     same = it.version in (None, record.v) and it.fingerprint in (None, record.validators.etag)
     if failure.retry_at > now and same:
-        return Prospect(
+        return Prediction(
             f"the failure of before, {failure.token}: {failure.reason} "
             f"The origin is asked again in {failure.retry_at - now:.0f} s",
             served=False,
         )
     again = f"a miss: the origin, which failed ({failure.token}), is asked again"
-    return Prospect(again, served=False, asks=True)
+    return Prediction(again, served=False, asks=True)
 
 
-def _not_fresh(it: Situation, record: SourceRecord) -> Prospect:
+def _not_fresh(it: Situation, record: SourceRecord) -> Prediction:
     if it.fingerprint is not None:
-        return Prospect("the file has changed since: it is read, made and kept again")
+        return Prediction("the file has changed since: it is read, made and kept again")
     if it.version not in (None, record.v):
         question = f"a question to the origin first, because v_{it.version} is new here"
-        return Prospect(f"{question}; then {_from_fresh(it).sentence}", asks=True)
+        return Prediction(f"{question}; then {_from_fresh(it).sentence}", asks=True)
     ready = _ready(it)
     failure = record.failure
     if failure is not None and failure.retry_at > it.now:
         if record.error_until > it.now:
-            return Prospect(f"{ready}, stale, because the origin failed ({failure.token})")
-        return Prospect(f"the failure of before, {failure.token}: {failure.reason}", served=False)
+            return Prediction(f"{ready}, stale, because the origin failed ({failure.token})")
+        return Prediction(f"the failure of before, {failure.token}: {failure.reason}", served=False)
     if record.stale_until > it.now:
-        return Prospect(f"{ready}, stale, while the origin is asked in the background")
+        return Prediction(f"{ready}, stale, while the origin is asked in the background")
     end = "" if record.error_until <= it.now else f"; if that fails, {ready}, stale"
-    return Prospect(f"a question to the origin, on condition that it has changed{end}", asks=True)
+    return Prediction(f"a question to the origin, on condition that it has changed{end}", asks=True)

@@ -8,11 +8,11 @@ import threading
 
 from thumbproxy.core.errors import CapacityError, EngineFailed, Overloaded, RenderKilled
 from thumbproxy.core.limits import Deadline
-from thumbproxy.telemetry.metrics import Ended, Metrics
 from thumbproxy.rendering.child import Plan
-from thumbproxy.rendering.messages import Garbled
+from thumbproxy.rendering.messages import ProtocolError
 from thumbproxy.rendering.process import Gone, RenderProcess
 from thumbproxy.rendering.starter import Starter
+from thumbproxy.telemetry.metrics import Ended, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _TO_TELL = 2.0
 _ATTEMPTS = 3
 
 
-class Crew:
+class ProcessPool:
     """`size` render processes, kept up to that number by a thread in the background.
 
     jobs      tasks after which a process is replaced
@@ -61,7 +61,7 @@ class Crew:
             except Gone:
                 status = self.how_ended(process)
                 self.dismiss(process, "crashed", f"before its first task: {ending(status)}")
-            except Garbled as error:
+            except ProtocolError as error:
                 self.dismiss(process, "crashed", f"before its first task: {_told(error)}")
             except TimeoutError:
                 # It may be there in a moment, for the next who asks.
@@ -247,7 +247,7 @@ class Crew:
             return False
         try:
             self._welcome(process, deadline)
-        except (Gone, Garbled, TimeoutError) as error:
+        except (Gone, ProtocolError, TimeoutError) as error:
             if not self._closed:
                 log.warning("render process %d: not ready: %s", process.pid, _told(error))
             process.kill()
@@ -274,6 +274,6 @@ def ending(status: int | None) -> str:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, Garbled):
+    if isinstance(error, ProtocolError):
         return f"it sent nonsense: {error}"
     return "it ended" if isinstance(error, Gone) else "it took too long"

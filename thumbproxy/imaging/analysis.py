@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from PIL import Image
 
+from thumbproxy.core.media import ImageInfo
 from thumbproxy.imaging.boxes import Box, crop_box, to_sensor, to_upright
 from thumbproxy.imaging.geometry import NOTHING_FOUND, Findings, look_eighths, looks_for_focus
 from thumbproxy.imaging.job import Level
 from thumbproxy.imaging.orientation import upright
 from thumbproxy.imaging.saliency import focal_point
 from thumbproxy.imaging.trim import content_box
-from thumbproxy.core.media import ImageInfo
 from thumbproxy.urls.options import Options
 
 
-def look(level: Level, info: ImageInfo, options: Options) -> Findings:
+def analyse(level: Level, info: ImageInfo, options: Options) -> Findings:
     """What `trim` and `g_smart` ask of the pixels; with `trim` they must be unscaled."""
     focus = looks_for_focus(options)
     if options.trim is None and not focus:
