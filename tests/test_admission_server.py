@@ -368,7 +368,9 @@ def hasty(
 
     pages = {"/silent.jpg": silent, "/dripping.jpg": dripping, "/half.jpg": half,
              "/late.jpg": waiting}  # fmt: skip
-    good = {f"/good-{number}.jpg": replies(jpeg()) for number in range(13)}
+    # So large that whoever stops those who decode them is not too late.
+    large = jpeg(4000, 3000)
+    good = {f"/good-{number}.jpg": replies(large) for number in range(13)}
     with FaultyOrigin({**pages, **good}) as origin:
         cache = tmp_path_factory.mktemp("hasty") / "cache"
         settings: dict[str, Any] = {

@@ -72,7 +72,8 @@ def test_every_wrong_entry_of_a_setting_is_told_by_its_name() -> None:
         "a key of 5 bytes is too short; a key of 2 bytes is too short",
         "presets: 'a b' cannot be a name, which is 1 to 64 letters, digits, _ or -; of 'card', "
         "w: 'x' is not allowed; it takes a whole number from 1 to 65535.",
-        "origins: 'a/' has 'folder', which is none of location, immutable, hosts; the entry 'b/'",
+        "origins: 'a/' has 'folder', which is none of location, immutable, hosts, "
+        "encoded, headers; the entry 'b/'",
         "cdn: fastly has no token; 'akamai' is none of fastly",
     ):
         assert part in text

@@ -596,7 +596,7 @@ before = len(os.listdir("/proc/self/fd"))
 child = os.fork()
 if child == 0:
     assert len(os.listdir("/proc/self/fd")) < before
-    assert processes.workshop().ready == 0
+    assert processes.pool_status().ready == 0
     mine = run(b"pid")
     assert mine != theirs
     sys.exit(0)

@@ -182,7 +182,7 @@ def test_nothing_is_read_or_rendered_for_those_who_have_gone() -> None:
     runner = Scripted()
     made = renders(runner)
     with pytest.raises(ClientGone):
-        made.one("1", INFO, lambda: b"", SMALL, deadline=Deadline(1), wanted=lambda: False)
+        made.one("1", INFO, lambda: b"", SMALL, deadline=Deadline(1), still_wanted=lambda: False)
     assert runner.tasks == 0
     assert one(made).body == b"bytes"
 

@@ -417,4 +417,4 @@ def test_where_no_file_can_be_made_a_body_is_read_on_by_its_thread(
         body.add(bytes(60_000))
         assert body.ready
         assert read(body) == bytes(120_000)
-    assert caplog.text.count("No space left") == 1
+    assert caplog.text.count("no space is left") == 1

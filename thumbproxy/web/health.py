@@ -109,7 +109,7 @@ class Readiness:
 
     origins, caches  a probe of each
     others           of what serves something else
-    workshop         what there is to make pictures with
+    pool_status      what there is to make pictures with
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Readiness:
         self._origins = tuple(origins)
         self._caches = tuple(caches)
         self._others = tuple(others)
-        self._workshop = pool_status
+        self._pool_status = pool_status
 
     def look(self) -> tuple[State, dict[str, Finding]]:
         """All in all, and each part by its name. Takes a second at most.
@@ -136,7 +136,7 @@ class Readiness:
         for probe in probes:
             probe.ask()
         found = {probe.name: probe.finding(until) for probe in probes}
-        found["renders"] = renders = _renders(self._workshop())
+        found["renders"] = renders = _renders(self._pool_status())
         # Of origins that may be anywhere there is no probe.
         reaches = not self._origins or _works(self._origins, found)
         makes = reaches and renders.state != "down"

@@ -77,6 +77,9 @@ def composed(parts: Sequence[Part], size: tuple[int, int]) -> Iterator[Frame]:
     mode = ""
     for number, part in enumerate(parts, 1):
         pixels = part.decode()
+        left, top, right, bottom = part.place.box
+        if pixels.size != (right - left, bottom - top):
+            raise BrokenImage(log=f"a part of {pixels.size} for {part.place.box}")
         mode = mode or _mode(parts, pixels, size)
         shown = _drawn(pixels, part.place, canvas, mode=mode, size=size)
         if number < len(parts):
