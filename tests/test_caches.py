@@ -197,7 +197,7 @@ def test_neither_expiry_nor_large_values_are_a_fault(make: MakeCache) -> None:
     big = rendition(os.urandom(3_000_000))
     kept = cache.set(request(1), stands, big, public=False)
     found = cache.get(request(1), stands, public=False)
-    whole = found and found.whole()
+    whole = found and found.in_memory()
     assert (whole is not None and whole.body == big.body) == kept
     cache.set(request(2, expires=5), stands, rendition(), public=False)
     found = cache.get(request(2, expires=9_999), stands, public=False)

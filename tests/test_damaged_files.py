@@ -53,7 +53,7 @@ def named(source: str, extension: str) -> ImageRequest:
 
 def body_of(disk: DiskCache) -> bytes | None:
     found = disk.get(request(1), None, public=True)
-    whole = found and found.whole()
+    whole = found and found.in_memory()
     return whole and whole.body
 
 

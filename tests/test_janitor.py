@@ -432,7 +432,7 @@ def test_a_reader_that_has_a_picture_open_reads_on(root: Path) -> None:
     assert found.file is not None
     assert disk.janitor.trim(Space(1))
     assert not has(disk, "a.jpg")
-    assert found.whole().body == body
+    assert found.in_memory().body == body
 
 
 def test_what_is_being_written_is_left_alone(root: Path) -> None:

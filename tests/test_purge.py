@@ -435,7 +435,7 @@ def test_of_two_purges_in_a_row_each_is_told_apart(
     for one in (None, app, make()):
         if one is not None:
             one.purge(CAT)
-        seen.add(thumbnailer._records.purge_epoch(thumbnailer._job(request, {}, 5)))
+        seen.add(thumbnailer._records.purge_epoch(thumbnailer._context(request, {}, 5)))
     assert len(seen) == 3
 
 

@@ -88,7 +88,7 @@ def run(processes: Processes, source: str, seconds: float = 5, *, within: float 
 
 def pids(processes: Processes) -> set[int]:
     """Of all that it has, the fork server among them."""
-    crew = processes._crew.value.crew
+    crew = processes._pool.value.crew
     server = crew and crew.starter._process
     if server is None:
         return set()
@@ -97,7 +97,7 @@ def pids(processes: Processes) -> set[int]:
 
 
 def server_of(processes: Processes) -> int:
-    server = processes._crew.value.made().starter._process
+    server = processes._pool.value.made().starter._process
     assert server is not None
     return server.pid
 
@@ -243,7 +243,7 @@ def test_large_pictures_come_and_go(shared: Processes) -> None:
 def test_as_many_as_there_are_work_at_a_time(shared: Processes) -> None:
     with ThreadPoolExecutor() as pool:
         made = [pool.submit(run, shared, "sleep 300") for _ in range(3)]
-        wait_until(lambda: len(shared._crew.value.made()._busy) == 3)
+        wait_until(lambda: len(shared._pool.value.made()._busy) == 3)
         assert {future.result() for future in made} == {"None"}
 
 
@@ -319,21 +319,21 @@ def test_an_idle_process_that_was_killed_is_not_missed() -> None:
         began = time.monotonic()
         assert int(run(processes, "pid")) != killed
         assert time.monotonic() - began < SOON
-        assert not processes._crew.value.made()._busy, "it takes nobody's place"
+        assert not processes._pool.value.made()._busy, "it takes nobody's place"
 
 
 def test_a_picture_whose_process_was_killed_is_made_by_another() -> None:
     with runner(1) as processes, ThreadPoolExecutor() as pool:
         busy = int(run(processes, "pid"))
         made = pool.submit(run, processes, "sleep 400")
-        wait_until(lambda: processes._crew.value.made()._busy)
+        wait_until(lambda: processes._pool.value.made()._busy)
         os.kill(busy, signal.SIGKILL)
         assert made.result() == "None"
 
 
 def kill_whoever_works(processes: Processes, killed: set[int]) -> None:
     """With SIGKILL, as the kernel does when memory runs out."""
-    crew = processes._crew.value.made()
+    crew = processes._pool.value.made()
 
     def working() -> set[int]:
         return {each.pid for each in tuple(crew._busy) if each.sandbox is not None} - killed
@@ -391,7 +391,7 @@ def test_a_picture_outlives_its_fork_server() -> None:
         processes.start()
         wait_until(lambda: full(processes))
         made = pool.submit(run, processes, "sleep 400")
-        wait_until(lambda: processes._crew.value.made()._busy)
+        wait_until(lambda: processes._pool.value.made()._busy)
         old = server_of(processes)
         os.kill(old, signal.SIGKILL)
         assert made.result() == "None"
@@ -463,7 +463,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_anothers() ->
     task = Task(b"pid", ((Options(width=10), Format.JPEG),))
     with runner(1) as processes:
         run(processes, "pid")
-        starter, server = processes._crew.value.made().starter, server_of(processes)
+        starter, server = processes._pool.value.made().starter, server_of(processes)
         freeze(server)
         with pytest.raises(Overloaded):
             starter.fork(Deadline(0.2))
@@ -531,7 +531,7 @@ def test_signals_to_the_whole_group_do_not_stop_renders(
     with ThreadPoolExecutor() as pool:
         pid = int(run(shared, "pid"))
         made = pool.submit(run, shared, "sleep 100")
-        wait_until(lambda: shared._crew.value.made()._busy)
+        wait_until(lambda: shared._pool.value.made()._busy)
         for each in pids(shared):
             os.kill(each, name)
         assert made.result() == "None"
@@ -575,8 +575,8 @@ if other == 0:
     time.sleep(30)
     os._exit(0)
 threading.Thread(target=run, args=(b"spin",), daemon=True).start()
-while not processes._crew.value.made()._busy: pass
-print(other, processes._crew.value.made().starter._process.pid, first, flush=True)
+while not processes._pool.value.made()._busy: pass
+print(other, processes._pool.value.made().starter._process.pid, first, flush=True)
 sys.stdin.read()
 """
     with asker(program) as process:
@@ -608,7 +608,7 @@ assert run(b"pid") == theirs
 
 
 def test_who_ends_without_closing_leaves_nothing_and_gets_no_warnings() -> None:
-    program = "print(run(b'pid'), processes._crew.value.made().starter._process.pid)"
+    program = "print(run(b'pid'), processes._pool.value.made().starter._process.pid)"
     with asker(program) as process:
         assert process.stdout
         left = list(map(int, process.stdout.readline().split()))

@@ -18,7 +18,7 @@ from thumbproxy.cli.group import cache_options, serving_settings
 from thumbproxy.config.settings import Settings
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.explainer import Explainer
-from thumbproxy.explain.kept import DiskView, Shelves
+from thumbproxy.explain.kept import Directories, DiskView
 from thumbproxy.explain.text import lines
 
 _BROWSER = "image/avif,image/webp,*/*"
@@ -65,7 +65,9 @@ def explainer(settings: Settings) -> Explainer:
         reader=Reader(settings.keys, prefix=settings.prefix, limits=settings.limits),
         mounts=built.mounts,
         engine=built.engine,
-        shelves=Shelves(DiskView(settings.cache_dir) if settings.cache_dir else None, others),
+        directories=Directories(
+            DiskView(settings.cache_dir) if settings.cache_dir else None, others
+        ),
         limits=settings.limits,
         auto_formats=built.auto_formats,
         avif_pixels=settings.auto_avif_pixels,

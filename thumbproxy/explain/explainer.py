@@ -14,7 +14,7 @@ from thumbproxy.core.limits import Deadline, Limits
 from thumbproxy.core.media import Validators
 from thumbproxy.explain.address import Reader
 from thumbproxy.explain.facts import Facts, address_facts, kept_facts, record_facts, refusal
-from thumbproxy.explain.kept import Kept, Shelves
+from thumbproxy.explain.kept import Directories, Kept
 from thumbproxy.explain.prediction import Prediction, Situation, asked, failed, predict
 from thumbproxy.http.negotiation import PREFERENCE, negotiate, resolve_auto_format
 from thumbproxy.imaging.base import Engine
@@ -48,7 +48,7 @@ class Explainer:
         reader: Reader,
         mounts: Mounts,
         engine: Engine,
-        shelves: Shelves,
+        directories: Directories,
         limits: Limits,
         auto_formats: tuple[Format, ...] = PREFERENCE,
         avif_pixels: int = 2_500_000,
@@ -57,7 +57,7 @@ class Explainer:
         self._reader = reader
         self._mounts = mounts
         self._engine = engine
-        self._shelves = shelves
+        self._directories = directories
         self._limits = limits
         self._auto_formats = auto_formats
         self._avif_pixels = avif_pixels
@@ -108,11 +108,11 @@ class Explainer:
 
     def _case(self, request: ImageRequest, origin: Origin, path: str) -> Case:
         public = request.pinned or (origin.immutable and request.options.expires is None)
-        records = self._shelves.records(request.source)
+        records = self._directories.records(request.source)
         known = [record for record in records.values() if record is not None]
         latest = max(known, key=lambda record: record.fetched_at, default=None)
         request, settled = self._settled(request, latest, public=public)
-        kept = self._shelves.renditions(request, records, public=public) if settled else []
+        kept = self._directories.renditions(request, records, public=public) if settled else []
         return Case(request, settled, origin, path, public, records, latest, kept)
 
     def _settled(
@@ -124,7 +124,7 @@ class Explainer:
         if public and request.accepted:
             # It is there only if it was settled on for all such clients.
             first = request.accepting(request.accepted[0])
-            if self._shelves.renditions(first, {}, public=True):
+            if self._directories.renditions(first, {}, public=True):
                 return first, True
         if not isinstance(latest, SourceRecord):
             return request, False
@@ -132,7 +132,7 @@ class Explainer:
         return resolve_auto_format(request, latest.info, width * height, self._avif_pixels), True
 
     def _situation(self, case: Case) -> Situation:
-        disk, latest = self._shelves.disk, case.latest
+        disk, latest = self._directories.disk, case.latest
         version = latest.version if isinstance(latest, SourceRecord) else ""
         return Situation(
             now=self._clock(),
@@ -147,9 +147,9 @@ class Explainer:
     def _reply_facts(self, case: Case) -> Facts:
         format = case.request.format.extension if case.settled else "decided by the source"
         facts: Facts = {"format": format, "immutable": case.public}
-        if self._shelves.disk and case.settled:
-            facts["file"] = self._shelves.disk.place(case.request, public=case.public)
-            facts["cache_dir"] = self._shelves.disk.directory
+        if self._directories.disk and case.settled:
+            facts["file"] = self._directories.disk.place(case.request, public=case.public)
+            facts["cache_dir"] = self._directories.disk.directory
         return facts
 
     def _ask(self, case: Case) -> tuple[Facts, ThumbproxyError | None]:

@@ -71,7 +71,7 @@ def _damage(path: str, status: os.stat_result, format: Format) -> str:
     return "it is not what was written; made anew by the next request that reaches thumbproxy"
 
 
-class Shelves:
+class Directories:
     """All tiers, nearest first."""
 
     def __init__(self, disk: DiskView | None, others: Sequence[Cache]) -> None:

@@ -62,15 +62,15 @@ class Processes:
         self._plan = Plan(pickle.dumps(engine), memory)
         self._metrics = metrics or Metrics()
         crew = partial(ProcessPool, self._plan, size, self._metrics, jobs=jobs, resident=resident)
-        self._crew = PerProcess(lambda: _Lazily(crew), _Lazily.abandon)
-        weakref.finalize(self, _close, self._crew)
+        self._pool = PerProcess(lambda: _Lazily(crew), _Lazily.abandon)
+        weakref.finalize(self, _close, self._pool)
 
     def start(self) -> None:
-        self._crew.value.made().fill()
+        self._pool.value.made().fill()
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
         try:
-            crew = self._crew.value.made()
+            crew = self._pool.value.made()
             try:
                 return self._make(crew, task, deadline, fresh=False)
             except _OnceMore as error:
@@ -81,13 +81,13 @@ class Processes:
             ended()
 
     def pool_status(self) -> PoolStatus:
-        crew = self._crew.value.crew
+        crew = self._pool.value.crew
         if crew is None:
             return PoolStatus("processes", self.size, 0, {})
         return PoolStatus("processes", self.size, crew.ready, crew.sandbox)
 
     def close(self) -> None:
-        self._crew.value.close()
+        self._pool.value.close()
 
     def _make(
         self, crew: ProcessPool, task: Task, deadline: Deadline, *, fresh: bool

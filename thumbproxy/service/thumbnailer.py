@@ -73,7 +73,7 @@ class Thumbnailer:
         client: the WSGI environ of the request, for origins in the same process.
         Raises SourceError, OriginError, CapacityError, ClientGone.
         """
-        context = self._job(request, client, self._limits.request_seconds)
+        context = self._context(request, client, self._limits.request_seconds)
         hit = self._hit(context)
         if hit is not None:
             return hit
@@ -90,7 +90,7 @@ class Thumbnailer:
         missing: list[tuple[RequestContext, Source]] = []
         for request in requests:
             try:
-                context = self._job(request, {}, self._limits.request_seconds * len(requests))
+                context = self._context(request, {}, self._limits.request_seconds * len(requests))
                 self._engine.check(request.options, _format(request))
                 context = context._replace(purge_epoch=self._records.purge_epoch(context))
                 source = self._sources.current(context)
@@ -133,7 +133,7 @@ class Thumbnailer:
             for (context, _), picture in zip(entries, pictures, strict=True)
         }
 
-    def _job(
+    def _context(
         self, request: ImageRequest, client: Mapping[str, Any], seconds: float
     ) -> RequestContext:
         mounted = self._mounts.resolve(request.source)
@@ -179,10 +179,12 @@ class Thumbnailer:
         if status and "detail" not in status:
             status = f"{status}; detail={cache.tier}"
         status = status or rendition.cache_status
-        return rendition.told(status, self._sources.age(context, source), _clients(context, source))
+        return rendition.with_cache_status(
+            status, self._sources.age(context, source), _clients(context, source)
+        )
 
     def _settled(self, context: RequestContext, record: SourceRecord) -> RequestContext:
-        """The job with its format decided, which for an `auto` URL the source has a say in."""
+        """The request with its format decided, which for an `auto` URL the source has a say in."""
         request = context.request
         if not request.auto:
             return context
@@ -259,7 +261,7 @@ class Thumbnailer:
             # Its own record decides: a cache that failed to take ours still has old renditions.
             if source.record.same_source(cache.record(context.request.source)):
                 rendition = self._found(cache, context, source)
-                rendition = rendition and rendition.whole()  # several threads may get it
+                rendition = rendition and rendition.in_memory()  # several threads may get it
                 if rendition is not None:
                     self._keep(context, source, rendition, self._caches[:i])
                     return rendition
@@ -335,7 +337,7 @@ class Thumbnailer:
         if source.storable:
             kept = self._keep(context, source, rendition, self._caches)
             age, clients = self._sources.age(context, source), _clients(context, source)
-            return rendition.told(status + "; stored" * kept, age, clients)
+            return rendition.with_cache_status(status + "; stored" * kept, age, clients)
         return rendition
 
 

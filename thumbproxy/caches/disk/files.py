@@ -17,7 +17,7 @@ from thumbproxy.caches.disk.locks import locked
 from thumbproxy.caches.disk.quota import Freed, Room, Usage
 from thumbproxy.caches.disk.renames import rename
 from thumbproxy.caches.disk.size import FOLDER, Space, space
-from thumbproxy.caches.disk.walk import DirectoryEntry, look_into, shelves
+from thumbproxy.caches.disk.walk import DirectoryEntry, directories, look_into
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.lock_order import Rank, in_order
 from thumbproxy.scheduling.coalescing import Hold
@@ -138,16 +138,16 @@ class Files:
         originals  also the bytes of the sources whose records lie there. Another source of the same
                    bytes loses them as well, and is fetched again
         """
-        removed, fault, found, more = Removed(), None, shelves(path), True
+        removed, fault, found, more = Removed(), None, directories(path), True
         while more:
             more = False
             with self._usage.removing() as freed:
-                for shelf in found:
-                    for original in self._originals(shelf) if originals else ():
-                        with shelf.passing_over():
+                for directory in found:
+                    for original in self._originals(directory) if originals else ():
+                        with directory.passing_over():
                             removed = removed.plus(self.unlink(original, freed))
-                    removed = removed.plus(_clear(shelf, freed))
-                    fault = fault or next(iter(shelf.faults), None)
+                    removed = removed.plus(_clear(directory, freed))
+                    fault = fault or next(iter(directory.faults), None)
                     if freed.space.files >= _BATCH:
                         more = True
                         break
@@ -171,11 +171,11 @@ class Files:
                 else:
                     os.unlink(path)
 
-    def _originals(self, shelf: DirectoryEntry) -> Iterator[str]:
-        for found in shelf.files:
+    def _originals(self, directory: DirectoryEntry) -> Iterator[str]:
+        for found in directory.files:
             record = None
             if found.name == RECORD:
-                with shelf.passing_over():
+                with directory.passing_over():
                     record = read_record(look_into(found.path))
             if isinstance(record, SourceRecord):
                 yield self._layout.original(record.version)
@@ -190,20 +190,20 @@ class Files:
         return False
 
 
-def _clear(shelf: DirectoryEntry, freed: Freed) -> Removed:
+def _clear(directory: DirectoryEntry, freed: Freed) -> Removed:
     """Counted are pictures and originals."""
     removed = Removed()
-    for found in shelf.files:
-        with shelf.passing_over():
+    for found in directory.files:
+        with directory.passing_over():
             os.unlink(found.path)
             freed.add(space(found.size))
             if found.name not in (RECORD, PURGED):
                 removed = removed.plus(Removed(1, found.size))
-    for path in shelf.others:
-        with shelf.passing_over():
+    for path in directory.others:
+        with directory.passing_over():
             os.unlink(path)
-    for folder in shelf.folders:
-        with shelf.passing_over():
+    for folder in directory.folders:
+        with directory.passing_over():
             os.rmdir(folder)
             freed.add(FOLDER)
     return removed

@@ -16,7 +16,7 @@ from thumbproxy.caches.disk.walk import Found, look_into, walk
 
 
 @dataclass(slots=True)
-class Pile:
+class Bucket:
     """Files of one kind: how many, and the space that they take, bytes."""
 
     files: int = 0
@@ -45,8 +45,8 @@ class Inventory:
     directory: str
     bounds: Space
     total: Space = NOTHING
-    trees: dict[str, Pile] = field(default_factory=dict)
-    formats: dict[str, Pile] = field(default_factory=dict)
+    trees: dict[str, Bucket] = field(default_factory=dict)
+    formats: dict[str, Bucket] = field(default_factory=dict)
     sources: int = 0
     failures: int = 0
     oldest: float = 0.0
@@ -95,14 +95,14 @@ def take(layout: Layout, bounds: Space, tally: Tally, progress: Callable[[int], 
     """
     found = Inventory(layout.directory, bounds, counted=tally.kept, known_since=tally.counted_at)
     for name in ("public", "private", "sources", "tmp"):
-        bucket = found.trees[name] = Pile()
-        for shelf in walk(f"{layout.directory}/{name}"):
-            for file in shelf.files:
+        bucket = found.trees[name] = Bucket()
+        for directory in walk(f"{layout.directory}/{name}"):
+            for file in directory.files:
                 bucket.put(file.size)
                 _put(found, name, file)
-            folders = len(shelf.folders) + len(shelf.others) - (not shelf.place)
+            folders = len(directory.folders) + len(directory.others) - (not directory.place)
             bucket.bytes += folders * FOLDER.bytes
-            found.unreadable += len(shelf.faults)
+            found.unreadable += len(directory.faults)
             found.total = found.total.plus(Space(0, folders))
             progress(found.total.files)
         found.total = found.total.plus(Space(bucket.bytes, bucket.files))
@@ -123,10 +123,10 @@ def _put(found: Inventory, tree: str, file: Found) -> None:
         found.oldest = min(found.oldest or file.used, file.used)
         if tree != "sources":
             extension = file.name.rpartition(".")[2]
-            found.formats.setdefault(extension, Pile()).put(file.size)
+            found.formats.setdefault(extension, Bucket()).put(file.size)
 
 
-def _facts(buckets: dict[str, Pile]) -> dict[str, dict[str, int]]:
+def _facts(buckets: dict[str, Bucket]) -> dict[str, dict[str, int]]:
     return {
         name: {"files": bucket.files, "bytes": bucket.bytes}
         for name, bucket in sorted(buckets.items())

@@ -101,7 +101,9 @@ class Removal:
             removed, fault = self._files.remove(path, originals=scope.kind == "folder")
             cleared.removed = cleared.removed.plus(removed)
             # Directories may stay: something is mounted there.
-            if fault is not None and any(shelf.files or shelf.faults for shelf in walk(path)):
+            if fault is not None and any(
+                directory.files or directory.faults for directory in walk(path)
+            ):
                 raise fault from None
         else:
             cleared.aside += [aside] if aside else []

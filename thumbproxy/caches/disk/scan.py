@@ -20,7 +20,7 @@ from thumbproxy.caches.disk.files import ASIDE, Files
 from thumbproxy.caches.disk.layout import PURGED, RECORD, Layout, is_name, is_place
 from thumbproxy.caches.disk.quota import Freed, Usage
 from thumbproxy.caches.disk.size import FOLDER, Space, space
-from thumbproxy.caches.disk.walk import DirectoryEntry, Found, look_into, shelves, walk
+from thumbproxy.caches.disk.walk import DirectoryEntry, Found, directories, look_into, walk
 from thumbproxy.urls.codec import source_of
 
 # A mark or a remembered failure beats what was asked for before it. Whoever asked so long ago has
@@ -58,28 +58,28 @@ class Scan:
         """Count everything, and remove what has outlived its use."""
         begun = self._usage.begin()
         ages = AgeHistogram(self._now)
-        for shelf in self._shelves():
-            self._tidy(shelf)
-            self._note(shelf)
-            for found in shelf.files:
-                ages.note(_used(found, shelf), space(found.size))
-            for _ in shelf.folders if shelf.place else ():
+        for directory in self._directories():
+            self._tidy(directory)
+            self._note(directory)
+            for found in directory.files:
+                ages.note(_used(found, directory), space(found.size))
+            for _ in directory.folders if directory.place else ():
                 # They go with the last of their files.
-                ages.note(_newest(shelf), FOLDER) if shelf.files else ages.add(FOLDER)
-            for _ in shelf.others:
+                ages.note(_newest(directory), FOLDER) if directory.files else ages.add(FOLDER)
+            for _ in directory.others:
                 ages.add(FOLDER)
             self._progress("count", ages.total.files)
         # Last, so that what is set aside meanwhile is counted here if it was not there.
-        for shelf in self._set_aside():
-            self._note(shelf)
-            for found in shelf.files:
+        for directory in self._set_aside():
+            self._note(directory)
+            for found in directory.files:
                 ages.add(space(found.size))
-            for _ in shelf.folders:
+            for _ in directory.folders:
                 ages.add(FOLDER)
         self._usage.finish(begun, ages.total)
         return ages
 
-    def _shelves(self) -> Iterator[DirectoryEntry]:
+    def _directories(self) -> Iterator[DirectoryEntry]:
         """The trees of sources together, because a record belongs to the renditions of both."""
         layout = self._layout
         yield from walk(layout.private, layout.public, rest=self._rest)
@@ -90,29 +90,29 @@ class Scan:
         with suppress(FileNotFoundError):
             names = [name for name in os.listdir(self._layout.tmp) if name.endswith(ASIDE)]
         for name in names:
-            yield from shelves(f"{self._layout.tmp}/{name}", rest=self._rest)
+            yield from directories(f"{self._layout.tmp}/{name}", rest=self._rest)
 
-    def _note(self, shelf: DirectoryEntry) -> None:
-        self.fault = self.fault or next(iter(shelf.faults), None)
+    def _note(self, directory: DirectoryEntry) -> None:
+        self.fault = self.fault or next(iter(directory.faults), None)
 
-    def _tidy(self, shelf: DirectoryEntry) -> None:
+    def _tidy(self, directory: DirectoryEntry) -> None:
         """What is removed here is not counted, so it is not given back either."""
-        lost = not is_place(shelf.place)
+        lost = not is_place(directory.place)
         outdated = [
             found
-            for found in shelf.files
-            if lost or not is_name(found.name) or self._outdated(found, shelf)
+            for found in directory.files
+            if lost or not is_name(found.name) or self._outdated(found, directory)
         ]
         if outdated:
-            self._unlink(shelf, outdated, Freed())
-        _remove_empty(shelf, Freed())
+            self._unlink(directory, outdated, Freed())
+        _remove_empty(directory, Freed())
 
-    def _outdated(self, found: Found, shelf: DirectoryEntry) -> bool:
+    def _outdated(self, found: Found, directory: DirectoryEntry) -> bool:
         if found.name not in (PURGED, RECORD) or found.modified > self._now - _OUTDATED:
             return False
         if found.name == PURGED:
             return True
-        if len(shelf.files) > 1:
+        if len(directory.files) > 1:
             return False
         with suppress(OSError):
             # Where there was no picture. What is damaged is no record either.
@@ -123,13 +123,13 @@ class Scan:
 
     def remove(self, cut: EvictionCutoff) -> Iterator[Space]:
         """Remove what is older than the cut; what is freed is told, and given back, by and by."""
-        files, shelves, more = 0, self._shelves(), True
+        files, directories, more = 0, self._directories(), True
         while more:
             more = False
             with self._usage.removing() as freed:
-                for shelf in shelves:
-                    self._evict(shelf, cut, freed)
-                    self._note(shelf)
+                for directory in directories:
+                    self._evict(directory, cut, freed)
+                    self._note(directory)
                     if freed.space.files >= _BATCH:
                         more = True
                         break
@@ -137,69 +137,71 @@ class Scan:
             self._progress("remove", files)
             yield freed.space
 
-    def _evict(self, shelf: DirectoryEntry, cut: EvictionCutoff, freed: Freed) -> None:
-        variants = [found for found in shelf.files if found.name not in (PURGED, RECORD)]
+    def _evict(self, directory: DirectoryEntry, cut: EvictionCutoff, freed: Freed) -> None:
+        variants = [found for found in directory.files if found.name not in (PURGED, RECORD)]
         doomed = [found for found in variants if cut.takes(found.used, space(found.size))]
         if len(doomed) == len(variants):
             # Its record goes with the last of a source.
             doomed += [
                 found
-                for found in shelf.files
-                if found.name == RECORD and cut.takes(_used(found, shelf), space(found.size))
+                for found in directory.files
+                if found.name == RECORD and cut.takes(_used(found, directory), space(found.size))
             ]
         if doomed:
-            if len(doomed) == len(shelf.files):
-                for _ in shelf.folders:
-                    cut.takes(_newest(shelf), FOLDER)
-            self._unlink(shelf, doomed, freed)
-        if doomed or not shelf.files:
+            if len(doomed) == len(directory.files):
+                for _ in directory.folders:
+                    cut.takes(_newest(directory), FOLDER)
+            self._unlink(directory, doomed, freed)
+        if doomed or not directory.files:
             # Whoever makes a directory for a file meanwhile makes it again (files.rename).
-            _remove_empty(shelf, freed)
+            _remove_empty(directory, freed)
 
-    def _unlink(self, shelf: DirectoryEntry, doomed: list[Found], freed: Freed) -> None:
+    def _unlink(self, directory: DirectoryEntry, doomed: list[Found], freed: Freed) -> None:
         """Remove files that were not used since, unless somebody is writing there: then it is in
         use. Originals are never replaced, so they need no lock."""
-        if shelf.tree == self._layout.sources:
-            _unlink(shelf, doomed, freed, self._rest)
+        if directory.tree == self._layout.sources:
+            _unlink(directory, doomed, freed, self._rest)
             return
-        with suppress(TimeoutError), self._files.locked(source_of(shelf.place), 0):
-            _unlink(shelf, doomed, freed, _no_rest)
+        with suppress(TimeoutError), self._files.locked(source_of(directory.place), 0):
+            _unlink(directory, doomed, freed, _no_rest)
 
 
 def _unlink(
-    shelf: DirectoryEntry, doomed: list[Found], freed: Freed, rest: Callable[[], None]
+    directory: DirectoryEntry, doomed: list[Found], freed: Freed, rest: Callable[[], None]
 ) -> None:
     gone = set()
     for found in doomed:
         rest()
-        with shelf.passing_over():
+        with directory.passing_over():
             status = os.lstat(found.path)
             if status.st_atime <= found.used and status.st_mtime == found.modified:
                 os.unlink(found.path)
                 freed.add(space(status.st_size))
                 gone.add(found.path)
-    shelf.files = [found for found in shelf.files if found.path not in gone]
+    directory.files = [found for found in directory.files if found.path not in gone]
 
 
-def _remove_empty(shelf: DirectoryEntry, freed: Freed) -> None:
+def _remove_empty(directory: DirectoryEntry, freed: Freed) -> None:
     """The trees themselves stay: somebody may have set their owner and mode."""
-    used = {os.path.dirname(found.path) for found in shelf.files}
-    for folder in [folder for folder in shelf.folders if folder not in used and shelf.place]:
+    used = {os.path.dirname(found.path) for found in directory.files}
+    for folder in [
+        folder for folder in directory.folders if folder not in used and directory.place
+    ]:
         with suppress(OSError):  # there is something below it
             os.rmdir(folder)
-            shelf.folders.remove(folder)
+            directory.folders.remove(folder)
             freed.add(FOLDER)
 
 
-def _used(found: Found, shelf: DirectoryEntry) -> float:
+def _used(found: Found, directory: DirectoryEntry) -> float:
     """When it was last used. A record is used with each rendition that it stands for."""
     if found.name != RECORD:
         return found.used
-    return _newest(shelf)
+    return _newest(directory)
 
 
-def _newest(shelf: DirectoryEntry) -> float:
-    return max(found.used for found in shelf.files)
+def _newest(directory: DirectoryEntry) -> float:
+    return max(found.used for found in directory.files)
 
 
 def _no_rest() -> None:

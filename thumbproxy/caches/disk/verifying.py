@@ -65,13 +65,13 @@ class Verification:
         """What is damaged, each when it is found, and removed if it is to be. Raises OSError."""
         layout = self._layout
         for trees in ((layout.private, layout.public), (layout.sources,)):
-            for shelf in walk(*trees, rest=self._rest):
-                for path in [*(found.path for found in shelf.files), *shelf.others]:
-                    with shelf.passing_over():
-                        yield from self._looked_at(path, shelf, remove=remove)
-                self.unknown += len(shelf.faults)
+            for directory in walk(*trees, rest=self._rest):
+                for path in [*(found.path for found in directory.files), *directory.others]:
+                    with directory.passing_over():
+                        yield from self._looked_at(path, directory, remove=remove)
+                self.unknown += len(directory.faults)
 
-    def _looked_at(self, path: str, shelf: DirectoryEntry, *, remove: bool) -> Iterator[Damage]:
+    def _looked_at(self, path: str, directory: DirectoryEntry, *, remove: bool) -> Iterator[Damage]:
         name = path.rpartition("/")[2]
         if not is_name(name) or name == PURGED:
             return  # the janitor's
@@ -83,7 +83,7 @@ class Verification:
         if not why or not _same(path, before):
             return  # sound, or replaced while it was looked at
         if remove:
-            self._remove(path, before, shelf)
+            self._remove(path, before, directory)
         yield Damage(path.removeprefix(f"{self._layout.directory}/"), why)
 
     def _fault(self, path: str, name: str, status: os.stat_result) -> str:
@@ -117,11 +117,11 @@ class Verification:
             self.unknown += 1
             return ""
 
-    def _remove(self, path: str, before: os.stat_result, shelf: DirectoryEntry) -> None:
+    def _remove(self, path: str, before: os.stat_result, directory: DirectoryEntry) -> None:
         """Under the lock of its source, as everybody who writes there, and only if it still is the
         file that was looked at. Raises OSError."""
-        original = shelf.tree == self._layout.sources
-        lock = path.rpartition("/")[2] if original else source_of(shelf.place)
+        original = directory.tree == self._layout.sources
+        lock = path.rpartition("/")[2] if original else source_of(directory.place)
         with self._files.locked(lock, _LOCK_SECONDS), self._usage.removing() as freed:
             if _same(path, before):
                 self._files.unlink(path, freed)

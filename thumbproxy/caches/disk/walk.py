@@ -109,7 +109,7 @@ def walk(*trees: str, rest: Callable[[], None] = _no_rest) -> Iterator[Directory
                 stack.append(level.into(name))
                 walks.append(stack[-1].below(rest))
                 continue
-            yield level.shelf
+            yield level.directory
             walks.pop()
             stack.pop().close()
     finally:
@@ -118,15 +118,15 @@ def walk(*trees: str, rest: Callable[[], None] = _no_rest) -> Iterator[Directory
             stack.pop().close()
 
 
-def shelves(path: str, rest: Callable[[], None] = _no_rest) -> Iterator[DirectoryEntry]:
+def directories(path: str, rest: Callable[[], None] = _no_rest) -> Iterator[DirectoryEntry]:
     """The same of what there is at `path`, a file or a tree."""
-    shelf = DirectoryEntry("", path)
-    with shelf.passing_over():
+    directory = DirectoryEntry("", path)
+    with directory.passing_over():
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
             return walk(path, rest=rest)
-        shelf.files.append(_found(path, status))
-    return iter([shelf])
+        directory.files.append(_found(path, status))
+    return iter([directory])
 
 
 class _Level:
@@ -138,9 +138,9 @@ class _Level:
     """
 
     def __init__(
-        self, shelf: DirectoryEntry, folders: tuple[str, ...], depth: int, held: int
+        self, directory: DirectoryEntry, folders: tuple[str, ...], depth: int, held: int
     ) -> None:
-        self.shelf = shelf
+        self.directory = directory
         self._folders = folders
         self._depth = depth
         self._fds: list[int] = []
@@ -148,21 +148,23 @@ class _Level:
         self._bases = tuple(map(self._base, folders))
 
     def into(self, name: str) -> _Level:
-        place = self.shelf.place
+        place = self.directory.place
         if len(place) < _LONGEST_PLACE:
             place = f"{place}/{name}" if place else name
         folders = tuple(f"{base}/{name}" for base in self._bases)
-        return _Level(DirectoryEntry(place, self.shelf.tree), folders, self._depth + 1, self._held)
+        return _Level(
+            DirectoryEntry(place, self.directory.tree), folders, self._depth + 1, self._held
+        )
 
     def below(self, rest: Callable[[], None]) -> Generator[str, None, None]:
         """Names of directories, each once; files go onto the shelf on the way."""
         for number, (folder, base) in enumerate(zip(self._folders, self._bases, strict=True)):
-            with self.shelf.passing_over(), os.scandir(base) as opened:
-                self.shelf.folders.append(folder)
+            with self.directory.passing_over(), os.scandir(base) as opened:
+                self.directory.folders.append(folder)
                 for entry in opened if self._depth < _STREAMED else list(opened):
                     rest()
                     if not entry.is_dir(follow_symlinks=False):
-                        _put(self.shelf, entry)
+                        _put(self.directory, entry)
                     elif not any(
                         _is_folder(f"{earlier}/{entry.name}") for earlier in self._bases[:number]
                     ):
@@ -185,13 +187,13 @@ class _Level:
         return f"/proc/self/fd/{self._fds[-1]}"
 
 
-def _put(shelf: DirectoryEntry, entry: os.DirEntry[str]) -> None:
-    with shelf.passing_over():
+def _put(directory: DirectoryEntry, entry: os.DirEntry[str]) -> None:
+    with directory.passing_over():
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
-            shelf.files.append(_found(entry.path, status))
+            directory.files.append(_found(entry.path, status))
         else:
-            shelf.others.append(entry.path)
+            directory.others.append(entry.path)
 
 
 def _found(path: str, status: os.stat_result) -> Found:
