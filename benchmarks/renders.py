@@ -89,8 +89,7 @@ def cases(photos: list[Path]) -> Iterator[Case]:
 
 def family(processes: Processes) -> list[int]:
     """The fork server and the render processes."""
-    (crew,) = processes._crews
-    server = crew.starter._process
+    server = processes._pool.value.made().starter._process
     assert server is not None
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
     return [server.pid, *map(int, children.split())]
