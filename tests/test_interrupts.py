@@ -28,6 +28,7 @@ STARTING = (
     "Booting worker",
     "sample picture",
     "processors: ",
+    "was sent SIGQUIT",  # a worker that had not begun when it was to end
 )
 
 
