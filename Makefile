@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 export PYTHON ?= python3
+# Hundreds of processes are started: what Python has compiled for one counts for the next.
+unexport PYTHONDONTWRITEBYTECODE
 # Debian keeps nginx out of the path of ordinary users.
 export PATH := $(PATH):/usr/sbin:/sbin
 
