@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 import servers
+from commands import thumbproxy
 
 from thumbproxy import Signer, __version__
 from thumbproxy.urls.codec import UrlCodec
@@ -18,11 +19,11 @@ from thumbproxy.urls.codec import UrlCodec
 KEY = servers.KEY
 
 
-def thumbproxy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
+def started(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """In a Python of its own."""
     return subprocess.run(
         [sys.executable, "-m", "thumbproxy", *arguments],
-        env={**clean, **environ}, capture_output=True, text=True, check=False, timeout=30,
+        env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_a_demo_that_cannot_write_says_so() -> None:
 
 def test_help_and_version() -> None:
     """Of all commands: test_extras.py."""
-    assert __version__ in thumbproxy("--version").stdout
+    assert __version__ in started("--version").stdout
     told = thumbproxy("--help").stdout
     for command in ("serve", "demo", "sign", "keygen", "warm", "explain"):
         assert command in told
@@ -138,7 +139,7 @@ def test_what_is_not_installed_is_named_by_what_needs_it(tmp_path: Path) -> None
     (tmp_path / "gunicorn.py").write_text(
         "raise ModuleNotFoundError('No module named gunicorn', name='gunicorn')"
     )
-    assert thumbproxy("keygen", PYTHONPATH=str(tmp_path)).returncode == 0
-    done = thumbproxy("serve", "--origin", "/", PYTHONPATH=str(tmp_path))
+    assert started("keygen", PYTHONPATH=str(tmp_path)).returncode == 0
+    done = started("serve", "--origin", "/", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "Error: gunicorn is not installed; pip install 'thumbproxy[server]'\n"

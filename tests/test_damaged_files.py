@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import servers
+from commands import thumbproxy
 from origin import Gallery, opened
 from pictures import encoded, landscape
 from PIL import Image
@@ -197,8 +197,7 @@ def test_a_record_that_is_none_is_no_record(disk: DiskCache, damage: bytes) -> N
 
 
 def verify(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "thumbproxy", "cache", "verify", "--cache-dir", str(cache)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    return thumbproxy("cache", "verify", "--cache-dir", str(cache), *arguments)
 
 
 def test_verify_finds_all_of_it_beside_a_running_server(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from commands import thumbproxy
 from mounts import read_only
 from test_caches import record
 from test_janitor import has, kept, opened, put, used
@@ -115,10 +116,7 @@ def test_the_commands_work_on_deep_trees(root: Path) -> None:
         dig(root / tree, *DEEP[1])
 
     def cache(*arguments: str) -> str:
-        command = [sys.executable, "-m", "thumbproxy", "cache", *arguments]
-        done = subprocess.run(
-            [*command, "--cache-dir", str(root)], capture_output=True, text=True, check=False
-        )
+        done = thumbproxy("cache", *arguments, "--cache-dir", str(root))
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import pytest
 import servers
+from commands import thumbproxy
 from hypothesis import given
 from hypothesis import strategies as st
 from origin import Gallery, jpeg
-from test_cli import thumbproxy
 
 from thumbproxy import Options, Signer
 from thumbproxy.caches.base import Failure, FailureRecord, SourceRecord

@@ -11,8 +11,8 @@ from typing import Any
 import nginx
 import pytest
 import servers
+from commands import thumbproxy
 from origin import Gallery, jpeg
-from test_cli import thumbproxy
 from test_metrics import TOKEN as METRICS_TOKEN
 from test_metrics import scrape
 

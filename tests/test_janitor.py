@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from commands import thumbproxy
 from PIL import Image
 from test_caches import record, rendition, request
 
@@ -703,14 +704,6 @@ def test_of_two_janitors_one_waits_or_goes(root: Path) -> None:
 # -- the command -------------------------------------------------------------------------------
 
 
-def thumbproxy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
-    return subprocess.run(
-        [sys.executable, "-m", "thumbproxy", "cache", *arguments],
-        env={**clean, **environ}, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-
-
 def test_stats_tell_what_there_is_and_change_nothing(root: Path) -> None:
     disk = opened(root)
     for i in range(4):
@@ -723,7 +716,9 @@ def test_stats_tell_what_there_is_and_change_nothing(root: Path) -> None:
     used(root, "photos/3.jpg", 7200)
     trees = ("public", "private", "sources")
     before = {path: path.stat() for tree in trees for path in (root / tree).rglob("*")}
-    done = thumbproxy("stats", "--json", "--cache-dir", str(root), THUMBPROXY_CACHE_MAX_BYTES="1MB")
+    done = thumbproxy(
+        "cache", "stats", "--json", "--cache-dir", str(root), THUMBPROXY_CACHE_MAX_BYTES="1MB"
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     there = real(root)
@@ -735,7 +730,7 @@ def test_stats_tell_what_there_is_and_change_nothing(root: Path) -> None:
     assert facts["newest_use"] - facts["oldest_use"] == pytest.approx(7200, abs=30)
     assert facts["free_bytes"] > 0
     assert {path: path.stat() for tree in trees for path in (root / tree).rglob("*")} == before
-    shown = thumbproxy("stats", "--cache-dir", str(root)).stdout
+    shown = thumbproxy("cache", "stats", "--cache-dir", str(root)).stdout
     assert "may hold    10.0 GiB and 1,310,720 files" in shown
     assert "oldest use  2 hours ago" in shown
 
@@ -746,12 +741,12 @@ def test_trim_makes_room_while_the_cache_is_used(root: Path) -> None:
         put(disk, f"{i}.jpg", b"x" * 50_000)
     whole = kept(disk).bytes
     at = ("--cache-dir", str(root))
-    assert thumbproxy("trim", *at).stdout.startswith("removed 0 files")
-    done = thumbproxy("trim", "--to", "0.5MB", *at)
+    assert thumbproxy("cache", "trim", *at).stdout.startswith("removed 0 files")
+    done = thumbproxy("cache", "trim", "--to", "0.5MB", *at)
     assert done.returncode == 0, done.stderr
     assert 400_000 < kept(disk).bytes <= 500_000 < whole
     assert kept(disk) == real(root)
-    halved = thumbproxy("trim", "--to", "20%", *at, THUMBPROXY_CACHE_MAX_BYTES="1MB")
+    halved = thumbproxy("cache", "trim", "--to", "20%", *at, THUMBPROXY_CACHE_MAX_BYTES="1MB")
     assert halved.returncode == 0, halved.stderr
     assert kept(disk).bytes <= 200_000
 
@@ -759,10 +754,10 @@ def test_trim_makes_room_while_the_cache_is_used(root: Path) -> None:
 def test_clear_asks_first(root: Path) -> None:
     disk = opened(root)
     put(disk, "a.jpg")
-    refused = thumbproxy("clear", "--cache-dir", str(root))
+    refused = thumbproxy("cache", "clear", "--cache-dir", str(root))
     assert refused.returncode == 1
     assert has(disk, "a.jpg")
-    done = thumbproxy("clear", "--yes", "--cache-dir", str(root))
+    done = thumbproxy("cache", "clear", "--yes", "--cache-dir", str(root))
     assert done.stdout == "removed 1 files, 7 bytes\n"
     assert not has(disk, "a.jpg")
 
@@ -781,7 +776,7 @@ def test_refusals_are_sentences(root: Path, arguments: list[str], part: str) -> 
     opened(root)
     if "--cache-dir" not in arguments:
         arguments = [*arguments, "--cache-dir", str(root)]
-    done = thumbproxy(*arguments)
+    done = thumbproxy("cache", *arguments)
     assert done.returncode == 2
     assert part in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from urllib.parse import quote, unquote
 import nginx
 import pytest
 import servers
+from commands import thumbproxy
 from origin import Gallery, is_close, jpeg, opened
 
 from thumbproxy import Thumbnails, ThumbProxy
@@ -482,12 +482,7 @@ def test_tags_are_not_sent_unasked(site: servers.Server) -> None:
 
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
-    return subprocess.run(
-        [sys.executable, "-m", "thumbproxy", "purge", *arguments],
-        env={**clean, "THUMBPROXY_KEYS": KEY, **environ}, check=False, timeout=30,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    return thumbproxy("purge", *arguments, **{"THUMBPROXY_KEYS": KEY, **environ})
 
 
 def test_a_command_purges_without_a_server(make: Make, tmp_path: Path) -> None:

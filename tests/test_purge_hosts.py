@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import servers
+from commands import thumbproxy
 from origin import Gallery, jpeg
 from test_purge import CAT, KEY, RED, SCOPES, TEAL, THUMBS, Make, get, is_hit, kept, shows
 
@@ -485,10 +484,8 @@ def test_an_idle_server_purges_what_another_host_was_told_to(
     assert kept(b_dir)
     DiskCache(str(a_dir)).prepare()  # a host that has served before
     with servers.thumbproxy(*serving, **shared):
-        done = subprocess.run(
-            [sys.executable, "-m", "thumbproxy", "purge", "photos/", "--cache-dir", str(a_dir)],
-            env={**os.environ, **shared, "THUMBPROXY_KEYS": KEY}, check=True, timeout=30,
-            capture_output=True, text=True,
-        )  # fmt: skip
+        done = thumbproxy("purge", "photos/", "--cache-dir", str(a_dir), THUMBPROXY_KEYS=KEY,
+                          **shared)  # fmt: skip
+        assert done.returncode == 0, done.stderr
         assert "purged: memcached, disk" in done.stdout
         assert until(lambda: not kept(b_dir)) < PROMISED

@@ -14,12 +14,12 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import nginx
 import pytest
 import servers
+from commands import thumbproxy
 from echo import Site, serving
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from origin import jpeg
-from test_cli import thumbproxy
 
 from thumbproxy import HttpOrigin, RemoteOrigin, Thumbnails, ThumbProxy, remote_source
 from thumbproxy import __version__ as version

@@ -14,6 +14,7 @@ from pathlib import Path
 import nginx
 import pytest
 import servers
+from commands import thumbproxy
 from origin import jpeg
 
 from thumbproxy import Thumbnails
@@ -43,9 +44,9 @@ class Site:
         )
 
     def run(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "thumbproxy", *arguments, "--config", str(self.file)]
-        clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
-        return subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout
+        done = thumbproxy(*arguments, "--config", str(self.file))
+        done.check_returncode()
+        return done.stdout
 
     def served(self) -> Iterator[servers.Server]:
         """A server that has its keys from the file, and reads it anew at a HUP."""

@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 import servers
+from commands import thumbproxy
 from origin import Gallery, jpeg
-from test_cli import thumbproxy
 
 from thumbproxy import Signer
 from thumbproxy.core.formats import Format
