@@ -59,7 +59,8 @@ pressure: .venv/.test  ## hits beside ten times the misses that can be made
 soak: .venv/.test  ## a mixed load and faults, for some minutes: make soak ARGS="--minutes 30"
 	$(bin)/python -m benchmarks.soak $(ARGS)
 
-pictures: .venv/.test  ## the pictures of docs/options.md, made again
+pictures: .venv/.test  ## the pictures of README.md and docs/options.md, made again
+	$(bin)/python scripts/readme-picture.py
 	$(bin)/python scripts/option-pictures.py
 
 build: .venv/.test  ## the wheel and the source archive, in dist/

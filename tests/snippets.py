@@ -79,7 +79,7 @@ def found_in(page: str, text: str) -> Iterator[Snippet]:
 
 
 PAGES = [
-    *("README.md", "SECURITY.md", "CHANGELOG.md"),
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 SNIPPETS = [found for page in PAGES for found in found_in(page, (ROOT / page).read_text())]

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type, typed on a bare Debian 12, line by line."""
+"""What README.md and installing.md tell a newcomer to type, on a bare Debian 12, line by line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from origin import jpeg, opened
 from snippets import COMMAND, claim
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = claim("sh", "README.md")
+# Pillow-SIMD, which installing.md is about, comes into an environment of its own.
+BLOCKS = claim("sh", "README.md") + claim("sh", "docs/installing.md")
 # For those who do not let `make` install them.
-PACKAGES = claim(COMMAND, "README.md", "^apt-get ")
+PACKAGES = claim(COMMAND, "docs/installing.md", "^apt-get ")
 # It runs this very test, and everything else, wherever the checks are run: from a fresh clone.
 NOT_TYPED = "make test"
 KEY = "…"
@@ -34,7 +35,7 @@ def lines() -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_every_line_of_the_readme_works_in_its_order(tmp_path: Path) -> None:
+def test_every_line_of_the_pages_for_newcomers_works_in_its_order(tmp_path: Path) -> None:
     todo = [line for line in lines() if line != NOT_TYPED]
     assert len(todo) == len(lines()) - 1
     with debian.machine(tmp_path) as machine:

@@ -17,7 +17,7 @@ from thumbproxy.core import errors
 from thumbproxy.urls.options import OPTIONS
 
 ROOT = Path(__file__).parent.parent
-TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -85,3 +85,17 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert heading in [
                 re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings
             ]
+
+
+def test_the_files_that_contributors_are_led_to_exist() -> None:
+    """And at most three of them are to be changed for each thing that can be added."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([\w./-]+(?:/|\.\w+))`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    recipes = re.findall(r"^### … (.+?)\n(.+?)(?=^#)", text, re.MULTILINE | re.DOTALL)
+    assert [title for title, _ in recipes] == [
+        "an option", "an image format", "an origin", "a cache tier"
+    ]  # fmt: skip
+    for title, recipe in recipes:
+        assert len(re.findall(r"^\d\. ", recipe, re.MULTILINE)) == 3, title

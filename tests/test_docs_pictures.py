@@ -1,4 +1,5 @@
-"""The pictures of docs/options.md: one for every option, and each as it would be made today."""
+"""The pictures of docs/options.md, one for every option, and that of README.md: each as it would be
+made today."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import importlib.util
 import io
 import json
 import math
+import re
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -24,9 +27,9 @@ NEVER_SEEN = {"v", "e"}  # they change nothing in the picture
 RENEW = "`make pictures` renews the pictures and their tables"
 
 
-def _script() -> ModuleType:
-    path = ROOT / "scripts" / "option-pictures.py"
-    spec = importlib.util.spec_from_file_location("option_pictures", path)
+def _script(name: str) -> ModuleType:
+    path = ROOT / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -35,7 +38,8 @@ def _script() -> ModuleType:
     return module
 
 
-script = _script()
+script = _script("option-pictures")
+overview = _script("readme-picture")
 PAGE = script.PAGE.read_text()
 
 
@@ -90,6 +94,17 @@ def frames(body: bytes) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
 def psnr(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
     error = float(np.mean(np.square(one - other)))
     return math.inf if not error else 10 * math.log10(255**2 / error)
+
+
+def test_the_picture_of_the_readme_is_as_it_would_be_made_today() -> None:
+    embedded = re.compile(r"(?<=base64,)[^\"]+")
+    kept, made = overview.FILE.read_text(), overview.drawn(overview.made())
+    assert embedded.sub("", kept) == embedded.sub("", made), RENEW
+    for one, other in zip(embedded.findall(kept), embedded.findall(made), strict=True):
+        [was], [now] = frames(b64decode(one)), frames(b64decode(other))
+        assert psnr(was, now) >= 35, RENEW
+    assert len(kept) < 40_000
+    assert str(overview.FILE.relative_to(ROOT)) in (ROOT / "README.md").read_text()
 
 
 def test_the_info_document_is_a_real_one(studio: Any) -> None:
