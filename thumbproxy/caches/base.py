@@ -92,7 +92,8 @@ class SourceRecord:
     failure      how the origin has failed since, if it has
     clients      for how long clients may keep it, from fetched_at on; None: the origin does not say
     fields       what the origin said of caching it, for a 304 that leaves it out
-    askers       of an origin that answers by Host: those whom it has told so (Job.asker)
+    askers       of an origin that answers by Host: the vary keys for which it is valid
+                 (RequestContext.vary_key)
     """
 
     version: str
