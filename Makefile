@@ -13,7 +13,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 bin := .venv/bin
 ready := pyproject.toml constraints.txt scripts/setup.sh scripts/pillow-simd.sh
 
-.PHONY: help demo setup lint types test core trixie bench serving pressure soak pictures build clean
+.PHONY: help demo setup lint types test core trixie bench serving pressure soak pictures reference build clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -62,6 +62,9 @@ soak: .venv/.test  ## a mixed load and faults, for some minutes: make soak ARGS=
 pictures: .venv/.test  ## the pictures of README.md and docs/options.md, made again
 	$(bin)/python scripts/readme-picture.py
 	$(bin)/python scripts/option-pictures.py
+
+reference: .venv/.test  ## what the docs have of the code: settings and the API
+	$(bin)/python scripts/settings-reference.py
 
 build: .venv/.test  ## the wheel and the source archive, in dist/
 	$(bin)/hatchling build --clean dist

@@ -3,20 +3,18 @@ made today."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import math
 import re
-import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from checkout import script
 from PIL import Image, ImageSequence
 
 from thumbproxy.core.formats import Format
@@ -27,52 +25,41 @@ NEVER_SEEN = {"v", "e"}  # they change nothing in the picture
 RENEW = "`make pictures` renews the pictures and their tables"
 
 
-def _script(name: str) -> ModuleType:
-    path = ROOT / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = _script("option-pictures")
-overview = _script("readme-picture")
-PAGE = script.PAGE.read_text()
+pictures = script("option-pictures")
+overview = script("readme-picture")
+PAGE = pictures.PAGE.read_text()
 
 
 @pytest.fixture(scope="module")
 def studio() -> Any:
-    return script.Studio(PAGE)
+    return pictures.Studio(PAGE)
 
 
 @pytest.mark.parametrize("key", [key for key in OPTIONS if key not in NEVER_SEEN])
 def test_every_option_is_shown(key: str) -> None:
     field, plain = OPTIONS[key].field, Options()
-    shown = [Options.read(shot.shown) for shot in script.SHOTS]
+    shown = [Options.read(shot.shown) for shot in pictures.SHOTS]
     assert any(getattr(options, field) != getattr(plain, field) for options in shown)
 
 
 def test_the_page_has_the_tables_of_the_pictures_and_no_other_pictures() -> None:
-    assert script.with_tables(PAGE) == PAGE, RENEW
-    assert PAGE.count("<img src=") == len(script.SHOTS)
-    files = sorted(path.name for path in script.FOLDER.iterdir())
-    assert files == sorted(shot.file for shot in script.SHOTS), RENEW
+    assert pictures.with_tables(PAGE) == PAGE, RENEW
+    assert PAGE.count("<img src=") == len(pictures.SHOTS)
+    files = sorted(path.name for path in pictures.FOLDER.iterdir())
+    assert files == sorted(shot.file for shot in pictures.SHOTS), RENEW
 
 
 def test_the_pictures_are_small() -> None:
-    assert sum(path.stat().st_size for path in script.FOLDER.iterdir()) < 600_000
+    assert sum(path.stat().st_size for path in pictures.FOLDER.iterdir()) < 600_000
 
 
-@pytest.mark.parametrize("shot", script.SHOTS, ids=lambda shot: shot.file)
+@pytest.mark.parametrize("shot", pictures.SHOTS, ids=lambda shot: shot.file)
 def test_a_picture_is_as_it_would_be_made_today(shot: Any, studio: Any) -> None:
     """Encoders and resizers differ a little between machines, so what is compared is how it
     looks: 35 dB are hardly to be seen."""
     if Format(shot.format) not in studio.engine.outputs:
         pytest.skip(f"this installation cannot write {shot.format}")
-    kept = list(frames((script.FOLDER / shot.file).read_bytes()))
+    kept = list(frames((pictures.FOLDER / shot.file).read_bytes()))
     made = list(frames(studio.render(shot)))
     assert len(kept) == len(made), RENEW
     for one, other in zip(kept, made, strict=True):

@@ -29,7 +29,7 @@ from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.disk.quota import Usage
 from thumbproxy.caches.disk.size import BLOCK, Space
 from thumbproxy.caches.disk.usage_file import Tally
-from thumbproxy.config.settings import Size
+from thumbproxy.config.types import Size
 from thumbproxy.core.limits import Deadline
 from thumbproxy.core.media import Validators
 from thumbproxy.telemetry.metrics import Metrics

@@ -13,7 +13,8 @@ import servers
 
 from thumbproxy import ThumbProxy
 from thumbproxy.assembly.build import application, standalone
-from thumbproxy.config.settings import Settings, UnusableSettings, overridden
+from thumbproxy.config.loading import overridden
+from thumbproxy.config.settings import Settings, UnusableSettings
 from thumbproxy.config.types import EXAMPLE_KEYS, OriginSetting, WatermarkSetting
 from thumbproxy.core.errors import SettingsError
 from thumbproxy.core.limits import Limits
@@ -129,7 +130,7 @@ def test_a_missing_key_is_told_with_the_other_faults() -> None:
 @pytest.mark.parametrize("name", ["fetch_timeout", "request_timeout", "render_timeout"])
 def test_no_time_at_all_is_refused(name: str) -> None:
     (fault,) = faults(keys=[KEY], **{name: 0})
-    assert "from 0.1 to 600" in fault
+    assert "from 0.1 seconds to 10 minutes" in fault
     least: dict[str, Any] = {name: 0.1}
     assert getattr(Settings(keys=(KEY,), **least), name) == 0.1
 

@@ -18,7 +18,8 @@ from thumbproxy.caches.disk.layout import Layout
 from thumbproxy.caches.disk.size import Space
 from thumbproxy.caches.memcached.cache import MemcachedCache
 from thumbproxy.caches.memcached.client import strict_clients
-from thumbproxy.config.settings import Settings, UnusableSettings, has_scheme, setting_of
+from thumbproxy.config.loading import has_scheme
+from thumbproxy.config.settings import Settings, UnusableSettings, setting_of
 from thumbproxy.config.sizing import renders_alone
 from thumbproxy.config.types import FromEnvironment, OriginSetting, WatermarkSetting
 from thumbproxy.core.errors import SettingsError

@@ -25,7 +25,8 @@ from thumbproxy.cli.group import (
     config_option,
     interruptible,
 )
-from thumbproxy.config.settings import Settings, Size
+from thumbproxy.config.settings import Settings
+from thumbproxy.config.types import Size
 from thumbproxy.core.errors import PurgeFailed
 from thumbproxy.core.extras import Lacking
 from thumbproxy.core.limits import Deadline

@@ -12,7 +12,8 @@ import click
 from thumbproxy.assembly.build import ThumbProxy, standalone
 from thumbproxy.assembly.factories import engine_of, with_all_faults
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
-from thumbproxy.config.settings import Settings, overridden
+from thumbproxy.config.loading import overridden
+from thumbproxy.config.settings import Settings
 from thumbproxy.config.sizing import sized
 from thumbproxy.core.extras import Lacking
 from thumbproxy.core.resources import available

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from thumbproxy.config.settings import MOST_PROCESSES, Settings
+from thumbproxy.config.groups.pictures import MOST_PROCESSES
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.resources import Resources
 
 _MIB = 1024 * 1024

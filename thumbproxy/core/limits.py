@@ -26,9 +26,9 @@ class Limits:
     source_side: int = 16_384
     frames: int = 500
     output_side: int = 4_096
-    fetch_seconds: float = 10.0
-    request_seconds: float = 25.0
-    render_seconds: float = 10.0
+    fetch_seconds: float = 10
+    request_seconds: float = 25
+    render_seconds: float = 10
     redirects: int = 3
 
 

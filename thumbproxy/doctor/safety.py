@@ -11,7 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from thumbproxy.config.settings import Settings, overridden
+from thumbproxy.config.loading import overridden
+from thumbproxy.config.settings import Settings
 from thumbproxy.core.resources import size
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.scheduling.admission import misses_of

@@ -51,7 +51,7 @@ class Explainer:
         directories: Directories,
         limits: Limits,
         auto_formats: tuple[Format, ...] = PREFERENCE,
-        avif_pixels: int = 2_500_000,
+        avif_pixels: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._reader = reader

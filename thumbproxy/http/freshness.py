@@ -55,11 +55,11 @@ class Lifetimes:
     not_found, failure      an origin that had no picture, or failed, is not asked again
     """
 
-    source: float = 3600.0
-    stale_while_revalidate: float = 86_400.0
-    stale_if_error: float = 604_800.0
-    not_found: float = 5.0
-    failure: float = 5.0
+    source: int = 3600
+    stale_while_revalidate: int = 86_400
+    stale_if_error: int = 7 * 86_400
+    not_found: float = 5
+    failure: float = 5
 
 
 def read_freshness(headers: Headers, now: float, stored: CacheFields = UNSAID) -> Freshness:

@@ -22,6 +22,7 @@ from thumbproxy.core.memo import memoized
 from thumbproxy.http.cache_tags import tag_header
 from thumbproxy.http.conditional import CONDITIONS, byte_range, precondition
 from thumbproxy.http.file_range import BLOCK, FilePart
+from thumbproxy.http.freshness import Lifetimes
 from thumbproxy.urls.codec import ImageRequest
 
 Environ = dict[str, Any]
@@ -110,6 +111,9 @@ def sendable(texts: Iterable[str]) -> bool:
     return (text.isascii() and text.isprintable()) or _FIELD_TEXT.fullmatch(text) is not None
 
 
+_LIFETIMES = Lifetimes()
+
+
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
     """For how long others may keep what we send, in seconds (RFC 9111, RFC 5861).
@@ -122,8 +126,8 @@ class CachePolicy:
     """
 
     max_age: int = 30 * 86_400
-    stale_while_revalidate: int = 86_400
-    stale_if_error: int = 7 * 86_400
+    stale_while_revalidate: int = _LIFETIMES.stale_while_revalidate
+    stale_if_error: int = _LIFETIMES.stale_if_error
     accel: str = ""
     tagged: tuple[str, ...] = ()
     origins_count: bool = True

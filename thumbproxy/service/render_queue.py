@@ -47,7 +47,7 @@ class Renders:
         pixels: int,
         seconds: float,
         metrics: Metrics,
-        failure_ttl: float = 5.0,
+        failure_ttl: float,
     ) -> None:
         self.engine = engine
         self._runner = runner

@@ -52,7 +52,7 @@ class Thumbnailer:
         misses: ConcurrencyLimit,
         limits: Limits,
         metrics: Metrics,
-        avif_pixels: int = 2_500_000,
+        avif_pixels: int,
     ) -> None:
         self._mounts = mounts
         self._records = records

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpa
 from thumbproxy.core.errors import BadOptions, BadSource
 from thumbproxy.core.limits import Limits
 from thumbproxy.core.suggest import unknown
-from thumbproxy.urls.codec import AUTO, UrlCodec
+from thumbproxy.urls.codec import AUTO, DEFAULT_PREFIX, UrlCodec
 from thumbproxy.urls.options import OPTIONS, OptionKeywords, Options, unknown_field
 from thumbproxy.urls.signing import Signer, keys_of
 
@@ -93,7 +93,7 @@ class Thumbnails:
         self,
         keys: Sequence[str] = (),
         *,
-        prefix: str = "/thumb",
+        prefix: str = DEFAULT_PREFIX,
         base_url: str = "",
         presets: Mapping[str, Preset] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value

@@ -25,6 +25,7 @@ _SAFE = "/~-._!$'()*,;=:@"
 # gunicorn's default request line is 4094 bytes: "HEAD " + path + " HTTP/1.1".
 _LONGEST_PATH = 4094 - len("HEAD  HTTP/1.1")
 _REMEMBERED = 1024  # paths; some 1 MB
+DEFAULT_PREFIX = "/thumb"
 # What is kept becomes a path, which may have 4095 bytes, and each name in it 255; docs/cache.md has
 # the sum. Bytes of UTF-8; segments; characters, which are ASCII.
 LONGEST_SOURCE = 2048
@@ -88,7 +89,7 @@ class UrlCodec:
         self,
         signer: Signer,
         *,
-        prefix: str = "/thumb",
+        prefix: str = DEFAULT_PREFIX,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         clock: Callable[[], float] = time.time,
     ) -> None:

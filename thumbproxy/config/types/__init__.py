@@ -5,6 +5,7 @@ from __future__ import annotations
 from thumbproxy.config.types.cdns import CdnSetting, CdnTable
 from thumbproxy.config.types.origins import FromEnvironment, OriginSetting, OriginTable
 from thumbproxy.config.types.pictures import PresetTable, WatermarkSetting, WatermarkTable
+from thumbproxy.config.types.quantities import Duration, Size
 from thumbproxy.config.types.refusals import REFUSALS, Explained, Refusal
 from thumbproxy.config.types.values import EXAMPLE_KEYS, Key, ListOf, Network, Switch, WebOrigins
 
@@ -13,6 +14,7 @@ __all__ = [
     "REFUSALS",
     "CdnSetting",
     "CdnTable",
+    "Duration",
     "Explained",
     "FromEnvironment",
     "Key",
@@ -22,6 +24,7 @@ __all__ = [
     "OriginTable",
     "PresetTable",
     "Refusal",
+    "Size",
     "Switch",
     "WatermarkSetting",
     "WatermarkTable",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -49,11 +49,9 @@ class OriginSetting:
 _KNOWN = tuple(setting.name for setting in fields(OriginSetting))
 
 
-@dataclass(frozen=True)
 class OriginTable:
-    """reserved: names that are settings and were meant to stand elsewhere, when they are known."""
+    """Origins by prefix."""
 
-    reserved: Callable[[], Container[str]]
     allowed = (
         'a table in the file: "prefix/" = "/folder or URL", or { location, immutable, encoded, '
         "headers }, or { hosts, immutable, encoded, headers }"
@@ -66,8 +64,6 @@ class OriginTable:
         return table(value, self._entry)
 
     def _entry(self, prefix: str, entry: Any) -> OriginSetting:
-        if prefix in self.reserved():
-            raise Refusal(f"{prefix!r} is a setting and belongs above [origins]")
         given = _as_table(entry)
         if given is None:
             raise Refusal(f"the entry {prefix!r} is {_FORMS}")
