@@ -99,8 +99,9 @@ make_venv() {
 
 # Pillow-SIMD, compiled for this processor and kept in .venv/wheels. The instruction set is part
 # of the folder's name, and pip's own cache is left out of it: that may hold a slower build.
+# What does not need it is installed meanwhile.
 install_pillow() {
-    local simd=sse4 wheels version
+    local simd=sse4 wheels version compiling
     version=$(sed -n 's/^pillow-simd==//p' constraints.txt)
     if [ "$(uname -m)" != x86_64 ]; then
         say "Pillow-SIMD is for x86-64; plain Pillow is used instead"
@@ -110,27 +111,33 @@ install_pillow() {
     wheels=$venv/wheels/$simd
     has_headers || die "$python has no C headers (Python.h), which compiling Pillow-SIMD needs."
     say "Pillow-SIMD $version with ${simd^^} (compiling it takes about a minute)"
-    scripts/pillow-simd.sh "$simd" "$wheels" "$venv/bin/pip"
+    scripts/pillow-simd.sh "$simd" "$wheels" "$venv/bin/pip" &
+    compiling=$!
+    install_groups || { kill "$compiling"; wait "$compiling"; exit 1; }
+    wait "$compiling"
     "$venv/bin/pip" install --quiet --no-deps --no-index "$wheels"/pillow_simd-"$version"-*.whl
 }
 
+install_groups() {
+    [ ${#groups[@]} = 0 ] || install_python_packages "${groups[@]}"
+}
+
 install_python_packages() {
-    local groups=()
-    case $what in
-        run) ;;
-        test) groups=(--group test --group lint) ;;
-        bench) groups=(--group bench) ;;
-        *) die "What is '$what'? It is run, test or bench." ;;
-    esac
     say "Installing Python packages"
     # Of uWSGI, what Python needs, in a third of the time that all of it takes to compile.
     UWSGI_PROFILE=pyonly APPEND_CFLAGS=-O0 \
         "$venv/bin/pip" install --quiet --constraint constraints.txt \
-        --build-constraint constraints.txt "${groups[@]}" --editable ".[all]"
+        --build-constraint constraints.txt "$@"
 }
 
+case $what in
+    run) groups=() ;;
+    test) groups=(--group test --group lint) ;;
+    bench) groups=(--group bench) ;;
+    *) die "What is '$what'? It is run, test or bench." ;;
+esac
 check_python
 install_packages
 make_venv
 install_pillow
-install_python_packages
+install_python_packages "${groups[@]}" --editable ".[all]"
