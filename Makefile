@@ -65,6 +65,7 @@ pictures: .venv/.test  ## the pictures of README.md and docs/options.md, made ag
 
 reference: .venv/.test  ## what the docs have of the code: settings and the API
 	$(bin)/python scripts/settings-reference.py
+	$(bin)/python scripts/api-reference.py
 
 build: .venv/.test  ## the wheel and the source archive, in dist/
 	$(bin)/hatchling build --clean dist

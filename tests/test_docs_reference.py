@@ -1,4 +1,4 @@
-"""What the documentation has of the code: the settings, their example file."""
+"""What the documentation has of the code: the settings and their example file, the Python API."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import servers
 from checkout import script
 from origin import jpeg, opened
 
-from thumbproxy import Thumbnails
+import thumbproxy
+from thumbproxy import SettingKeywords, Thumbnails
 from thumbproxy.config.settings import FIELDS, GROUPS, Settings
 from thumbproxy.config.types import Duration, Size
 
 settings_reference = script("settings-reference")
+api_reference = script("api-reference")
 EXAMPLE = settings_reference.EXAMPLE.read_text()
 UNCOMMENTED = re.sub(r"(?m)^#(?=\w)", "", EXAMPLE)
 
@@ -104,3 +106,52 @@ def test_words_are_taken_wherever_settings_are_given(tmp_path: Path) -> None:
     settings = Settings.load(file, environ, {"source_ttl": "10 min"})
     told = settings.max_age, settings.max_source_bytes, settings.fetch_timeout, settings.source_ttl
     assert told == (172_800, 5 * 2**20, 1.5, 600)
+
+
+# -- docs/api.md -----------------------------------------------------------------------------
+
+
+def test_the_page_of_the_api_is_up_to_date() -> None:
+    assert api_reference.PAGE.read_text() == api_reference.page(), "`make reference` renews it"
+
+
+def test_the_page_has_all_that_the_package_offers() -> None:
+    named = [name for names in api_reference.SECTIONS.values() for name in names]
+    assert sorted(named) == sorted(thumbproxy.__all__)
+
+
+@pytest.mark.parametrize("name", thumbproxy.__all__)
+def test_what_is_offered_has_a_docstring_and_a_class_an_example(name: str) -> None:
+    """Of its own, not inherited; test_snippets.py runs the examples of the page."""
+    thing = getattr(thumbproxy, name)
+    text = api_reference.described(thing)
+    assert thing.__doc__
+    if isinstance(thing, type):
+        assert f"import {name}" in text or re.search(rf"import .*\b{name}\b", text)
+
+
+def test_docstrings_become_lists_and_code() -> None:
+    def documented() -> None:
+        """A title.
+
+        one       the first,
+                  which goes on
+        two, too  others
+        Raises nothing; docs/urls.md has more.
+
+        Example:
+
+            if 1:
+                print()
+        """
+
+    assert api_reference.described(documented) == (
+        "A title.\n\n- `one`: the first, which goes on\n- `two`, `too`: others\n\n"
+        "Raises nothing; [urls](urls.md) has more.\n\n"
+        "```python\nif 1:\n    print()\n```\n"
+    )
+
+
+def test_the_keywords_of_the_middleware_are_the_settings() -> None:
+    """`origins` is an argument of its own. That the types agree is in test_typing.py."""
+    assert [*SettingKeywords.__annotations__] == [name for name in FIELDS if name != "origins"]

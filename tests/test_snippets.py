@@ -45,6 +45,7 @@ from thumbproxy.urls.codec import UrlCodec
 ELSEWHERE = {
     "test_http.py": claim("nginx", "docs/serving.md", "location /_thumbproxy"),
     "test_docs_pictures.py": claim("json", "docs/options.md"),
+    "test_docs_reference.py": claim("py", "docs/api.md"),
     "test_layers.py": claim("", "docs/architecture.md", r"\Acore\b"),
     "test_wsgi_servers.py": [
         *claim("ini", "docs/serving.md", "uwsgi"),

@@ -14,7 +14,9 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` would have to be loa
 if TYPE_CHECKING:
     from thumbproxy.assembly.build import ThumbProxy, application
     from thumbproxy.caches.base import Scope
+    from thumbproxy.config.keywords import SettingKeywords
     from thumbproxy.core.errors import BadOptions, BadSource, SettingsError, ThumbproxyError
+    from thumbproxy.core.limits import Limits
     from thumbproxy.origins.folder import Folder
     from thumbproxy.origins.http import HttpOrigin
     from thumbproxy.origins.remote import RemoteOrigin
@@ -30,11 +32,13 @@ __all__ = [
     "BadSource",
     "Folder",
     "HttpOrigin",
+    "Limits",
     "OptionKeywords",
     "Options",
     "PurgeResult",
     "RemoteOrigin",
     "Scope",
+    "SettingKeywords",
     "SettingsError",
     "Signer",
     "ThumbProxy",
@@ -49,11 +53,13 @@ _PLACES = {
     "BadSource": "thumbproxy.core.errors",
     "Folder": "thumbproxy.origins.folder",
     "HttpOrigin": "thumbproxy.origins.http",
+    "Limits": "thumbproxy.core.limits",
     "OptionKeywords": "thumbproxy.urls.options",
     "Options": "thumbproxy.urls.options",
     "PurgeResult": "thumbproxy.purging.purger",
     "RemoteOrigin": "thumbproxy.origins.remote",
     "Scope": "thumbproxy.caches.base",
+    "SettingKeywords": "thumbproxy.config.keywords",
     "SettingsError": "thumbproxy.core.errors",
     "Signer": "thumbproxy.urls.signing",
     "ThumbProxy": "thumbproxy.assembly.build",

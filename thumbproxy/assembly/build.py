@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from thumbproxy.assembly.factories import (
     OriginLike,
@@ -26,7 +26,8 @@ from thumbproxy.assembly.factories import (
 from thumbproxy.caches.base import Cache
 from thumbproxy.caches.disk.cache import DiskCache
 from thumbproxy.caches.memcached.cache import MemcachedCache
-from thumbproxy.config.settings import Settings, unknown_setting
+from thumbproxy.config.keywords import SettingKeywords
+from thumbproxy.config.settings import FIELDS, Settings, unknown_setting
 from thumbproxy.config.sizing import sized
 from thumbproxy.core import uwsgi
 from thumbproxy.core.errors import SettingsError
@@ -70,10 +71,17 @@ class ThumbProxy(Middleware):
     origins   source prefix -> where its sources come from: an origin (`Folder`, `HttpOrigin`), a
               WSGI application, a folder's path or an HTTP URL. By default `app` has them all.
     on_purge  called after each purge of this ThumbProxy with its Scope and its tag; or several
-    settings  the fields of `Settings`: keys, cache_dir, memcached, prefix, ... Without any keys,
-              those of the environment's THUMBPROXY_KEYS count.
+    settings  those of docs/configuration.md: keys, cache_dir, memcached, prefix, ... Without any
+              keys, those of the environment's THUMBPROXY_KEYS count.
 
     Raises SettingsError with everything that is wrong.
+
+    Example:
+
+        from thumbproxy import ThumbProxy
+
+        key = "your signing key"
+        app = ThumbProxy(app, keys=[key], cache_dir="/var/cache/thumbproxy", max_age="30 days")
     """
 
     def __init__(
@@ -82,13 +90,15 @@ class ThumbProxy(Middleware):
         *,
         origins: Mapping[str, OriginLike] | None = None,
         on_purge: Hook | Sequence[Hook] = (),
-        **settings: Any,
+        **settings: Unpack[SettingKeywords],
     ) -> None:
-        unknown = sorted(settings.keys() - Settings.__dataclass_fields__.keys())
+        unknown = sorted(settings.keys() - FIELDS.keys())
         faults = [unknown_setting(name, name) for name in unknown]
         hooks = (on_purge,) if callable(on_purge) else tuple(on_purge)
         try:
-            given = {name: value for name, value in settings.items() if name not in unknown}
+            given: dict[str, Any] = {
+                name: value for name, value in settings.items() if name not in unknown
+            }
             given["keys"] = given.get("keys") or keys_of(os.environ)
             checked = with_all_faults(
                 lambda: Settings.checked(given),
@@ -164,7 +174,8 @@ def _readiness(settings: Settings, origins: Mapping[str, OriginLike], built: Par
 def application() -> Site:
     """The standalone application, for those who start gunicorn or another server themselves.
 
-    Reads THUMBPROXY_*, and the file that THUMBPROXY_CONFIG names. Raises SettingsError.
+    Reads THUMBPROXY_*, and the file that THUMBPROXY_CONFIG names: gunicorn finds it as
+    `thumbproxy:application()`. Raises SettingsError.
     """
     file = os.environ.get("THUMBPROXY_CONFIG")
     return standalone(with_all_faults(lambda: Settings.load(file, os.environ)))

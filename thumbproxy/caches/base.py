@@ -248,10 +248,20 @@ def merge_records(standing: Record | None, record: Record) -> Record:
 class Scope:
     """What a purge is about: "photos/cat.jpg" a source, "photos/" a folder, "" everything.
 
-    Names that differ in Unicode's normalization alone are purged together (spelling.py): where they
-    are one file, they show the same picture.
-
+    Names that differ in Unicode's normalization alone are purged together: where they are one file,
+    they show the same picture.
     Raises BadSource for what is neither.
+
+    Example:
+
+        from thumbproxy import Scope, ThumbProxy
+
+
+        def tell(scope: Scope, tag: str) -> None:
+            print(scope.kind, scope.text)
+
+
+        app = ThumbProxy(app, keys=["your signing key"], on_purge=tell)
     """
 
     text: str
@@ -263,11 +273,13 @@ class Scope:
 
     @property
     def kind(self) -> str:
+        """source, folder or everything."""
         if not self.text:
             return "everything"
         return "folder" if self.text.endswith("/") else "source"
 
     def covers(self, source: str) -> bool:
+        """Whether a purge of this removes what is kept of a source."""
         own, name = composed(self.text), composed(source)
         return name == own if self.kind == "source" else name.startswith(own)
 

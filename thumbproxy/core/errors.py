@@ -40,7 +40,23 @@ from typing import ClassVar, Self
 
 
 class ThumbproxyError(Exception):
-    """Base of all errors that become an HTTP reply."""
+    """Base of all errors that become an HTTP reply.
+
+    status       of that reply, by its class
+    token        the same for machines, as `bad-options`
+    reason       one sentence for whoever sees it, without internals
+    log          what the operator should know besides
+    retry_after  seconds after which it is worth asking again; None where that cannot be said
+
+    Example:
+
+        from thumbproxy import ThumbproxyError
+
+        try:
+            thumbs.url("photos/cat.jpg", width=-1)
+        except ThumbproxyError as error:
+            assert (error.status, error.token) == (400, "bad-options")
+    """
 
     status: ClassVar[int]
     token: ClassVar[str]
@@ -84,11 +100,35 @@ class BadSignature(RequestError):
 
 
 class BadSource(RequestError, ValueError):
+    """A source that no URL can have; docs/urls.md says which can.
+
+    Example:
+
+        from thumbproxy import BadSource
+
+        try:
+            thumbs.url("../secret.jpg")
+        except BadSource as error:
+            print(error.reason)
+    """
+
     status, token = 400, "bad-source"
     default_reason = "The source part of this address is not allowed."
 
 
 class BadOptions(RequestError, ValueError):
+    """Options that no picture can be made with, or that are over a limit.
+
+    Example:
+
+        from thumbproxy import BadOptions
+
+        try:
+            thumbs.url("photos/cat.jpg", width="wide")
+        except BadOptions as error:
+            print(error.reason)
+    """
+
     status, token = 400, "bad-options"
     default_reason = "The options of this address are not allowed."
 
@@ -214,7 +254,19 @@ class ClientGone(ThumbproxyError):
 
 
 class SettingsError(ValueError):
-    """The configuration cannot be used. `faults` is every fault found, a sentence each."""
+    """The configuration cannot be used.
+
+    faults  every fault found, a sentence each
+
+    Example:
+
+        from thumbproxy import SettingsError, ThumbProxy
+
+        try:
+            ThumbProxy(app, keys=["your signing key"], max_age="for ever")
+        except SettingsError as error:
+            print(*error.faults, sep="\\n")
+    """
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults

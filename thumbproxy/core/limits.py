@@ -19,6 +19,14 @@ class Limits:
     request_seconds  one request, waiting for others included
     render_seconds   one render, of a processor
     redirects        hops that a fetch follows
+
+    Example:
+
+        from thumbproxy import Limits, Thumbnails
+
+        keys = ["your signing key"]
+        large = Thumbnails(keys, limits=Limits(output_side=8192))  # max_output_side of the servers
+        url = large.url("photos/cat.jpg", width=6000)
     """
 
     source_bytes: int = 30 * 1024 * 1024

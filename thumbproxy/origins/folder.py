@@ -21,6 +21,15 @@ class Folder:
 
     Symbolic links are followed as long as what they lead to lies below `path` itself; what lies
     outside is not found. (`path` may itself be a link, and may be switched at run time.)
+
+    immutable  a name in it is never used for another picture again: clients need not ask again
+
+    Example:
+
+        from thumbproxy import Folder, ThumbProxy
+
+        origins = {"": app, "media/": Folder("/srv/media")}
+        app = ThumbProxy(app, keys=["your signing key"], origins=origins)
     """
 
     local = True

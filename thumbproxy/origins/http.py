@@ -15,13 +15,22 @@ from thumbproxy.urls.hosts import PORTS, Server, redact_url
 class HttpOrigin:
     """The sources below `base_url`, for example "https://images.example.com/originals/".
 
+    immutable       a name there is never used for another picture again
     headers         sent until a redirect leads to another server
     encoded         its sources stand as they are requested, percent-encoded: "o/images%2Fcat.jpg"
     allow_networks  non-global networks ("10.1.0.0/16") that redirects may lead to; the host of
                     `base_url` itself may have any address
     allow_ports     ports that redirects may lead to, besides that of `base_url`
     ca_file         PEM file of the authorities that are trusted; default: those of certifi
+
     Raises ValueError for a URL, a network or a header that cannot be used.
+
+    Example:
+
+        from thumbproxy import HttpOrigin, ThumbProxy
+
+        shop = HttpOrigin("https://images.example.com/originals/", immutable=True)
+        app = ThumbProxy(app, keys=["your signing key"], origins={"": app, "shop/": shop})
     """
 
     local = False

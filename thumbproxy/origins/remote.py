@@ -19,11 +19,22 @@ class RemoteOrigin:
 
     hosts           "images.example.com" (https), "*.cdn.example.net" (all below it), or with scheme
                     and port, "http://legacy.example.org:8080"; redirects lead to these only
+    immutable       a URL of theirs is never used for another picture again
     headers         sent to each of them, until a redirect leads to another server
     encoded         the paths stand as they are requested, percent-encoded: "o/images%2Fcat.jpg"
     allow_networks  non-global networks ("10.1.0.0/16") that they may be in
     ca_file         PEM file of the authorities that are trusted; default: those of certifi
+
     Raises ValueError for a host, network or header that cannot be used, and if there is no host.
+
+    Example:
+
+        from thumbproxy import RemoteOrigin, ThumbProxy, remote_source
+
+        remote = RemoteOrigin(["images.example.com", "*.cdn.example.net"])
+        origins = {"": app, "remote/": remote}
+        app = ThumbProxy(app, keys=["your signing key"], origins=origins)
+        url = thumbs.url(remote_source("https://images.example.com/a/b.jpg"), width=400)
     """
 
     local = False

@@ -38,9 +38,19 @@ _HERE = "wsgi-app.invalid"
 class WsgiOrigin:
     """The sources that `app` answers GET requests for, called in the thread that asks.
 
-    host  what the app is told in place of what the client says: "www.example.com", and before it
-          "https://" for an app that must not be asked by http. Then no client has a say in what it
-          answers; for `warm`, which has no client, it is what makes Django answer
+    immutable  a path of it is never used for another picture again
+    host       what the app is told in place of what the client says: "www.example.com", and before
+               it "https://" for an app that must not be asked by http. Then no client has a say in
+               what it answers; for `warm`, which has no client, it is what makes Django answer
+
+    Raises ValueError for a host that is none.
+
+    Example:
+
+        from thumbproxy import ThumbProxy, WsgiOrigin
+
+        origins = {"": WsgiOrigin(app, host="https://www.example.com")}
+        app = ThumbProxy(app, keys=["your signing key"], origins=origins)
     """
 
     local = False

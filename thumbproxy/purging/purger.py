@@ -57,6 +57,14 @@ class PurgeResult:
     bytes   their size
     purged  what was purged: memcached (which tells other hosts), disk, nginx, CDNs, hooks
     failed  what was not, and why
+
+    Example:
+
+        from thumbproxy import PurgeResult, ThumbProxy
+
+        site = ThumbProxy(app, keys=["your signing key"], cache_dir="/var/cache/thumbproxy")
+        result: PurgeResult = site.purge("photos/cat.jpg")
+        assert result.complete, result.failed
     """
 
     scope: str
@@ -67,9 +75,11 @@ class PurgeResult:
 
     @property
     def complete(self) -> bool:
+        """Whether all of it was purged."""
         return not self.failed
 
     def to_json(self) -> str:
+        """The fields as a JSON object, as `thumbproxy purge --json` and PURGE answer."""
         told = {
             "scope": self.scope,
             "files": self.files,

@@ -83,10 +83,20 @@ class Thumbnails:
     prefix    where thumbproxy is mounted, SCRIPT_NAME included
     base_url  what comes before the prefix: "https://cdn.example.com", or nothing
     presets   name -> options, as a mapping of keywords (`format` among them) or as URL text
+    limits    the servers' bounds of what may be asked for
 
     A source is the path of a picture below its origin: text, a relative path, or a file with the
     `name` of one, as Django's `photo.image`. `url`, `srcset` and `picture` can be registered as
     tags of templates as they are, and take numbers as text too: width="400".
+    Raises ValueError for keys that a Signer refuses, and BadOptions for a preset.
+
+    Example:
+
+        from thumbproxy import Thumbnails
+
+        thumbs = Thumbnails(keys=["your signing key"], presets={"card": "w_400,h_300,fit_cover"})
+        url = thumbs.url("photos/cat.jpg", width=400, format="webp")
+        html = thumbs.picture("photos/cat.jpg", "card", widths=[400, 800], alt="A cat")
     """
 
     def __init__(
@@ -108,7 +118,7 @@ class Thumbnails:
     def url(
         self, /, source: Source, preset: str | None = None, **options: Unpack[OptionKeywords]
     ) -> str:
-        """The URL of one variant: `url("photos/cat.jpg", width=400, format="webp")`.
+        """The URL of one variant.
 
         options: the fields of `Options`, and `format`: jpg png webp avif gif json, or auto, which
         is the default. They override those of the preset.
@@ -131,6 +141,7 @@ class Thumbnails:
         text as "320,640".
 
         With a height, or a preset that has one, heights follow the ratio of the box.
+        Raises BadSource, BadOptions.
         """
         wanted, format = self._wanted(preset, options)
         return self._candidates(source, wanted, format, _numbers(widths))
@@ -150,7 +161,12 @@ class Thumbnails:
         **options: Unpack[OptionKeywords],
     ) -> Html:
         """A `<picture>` element with a `<source>` for each format, best first, and JPEG for the
-        rest, as escaped HTML. `src` is the widest candidate."""
+        rest, as escaped HTML. `src` is the widest candidate.
+
+        sizes  how wide the page shows it, as in the attribute: "(min-width: 40em) 50vw, 100vw"
+
+        Raises BadSource, BadOptions.
+        """
         wanted, _ = self._wanted(preset, options)
         sorted_widths = sorted(_numbers(widths))
         if not sorted_widths:

@@ -185,6 +185,13 @@ def remote_source(url: str, mount: str = "remote/", *, encoded: bool = False) ->
     "https://images.example.com/a%20b.jpg?c=1" -> "remote/https/images.example.com/a b.jpg?c=1"
     encoded: as in the settings of the origin; then "remote/https/images.example.com/a%20b.jpg?c=1"
     Nothing is looked up. Raises BadSource for a URL that no source can stand for.
+
+    Example:
+
+        from thumbproxy import remote_source
+
+        source = remote_source("https://images.example.com/a%20b.jpg?c=1")
+        assert source == "remote/https/images.example.com/a b.jpg?c=1"
     """
     source = source_at(url, mount, encoded=encoded)
     try:

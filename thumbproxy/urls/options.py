@@ -76,7 +76,15 @@ _BY_FIELD = {option.field: option for option in OPTIONS.values()}
 
 class OptionKeywords(TypedDict, total=False):
     """The keywords that URLs are built with: the fields of `Options`, each also as a URL spells it,
-    and `format`. None is the same as leaving it out."""
+    and `format`. None is the same as leaving it out.
+
+    Example:
+
+        from thumbproxy import OptionKeywords
+
+        card: OptionKeywords = {"width": 400, "height": 300, "fit": "cover"}
+        url = thumbs.url("photos/cat.jpg", **card)
+    """
 
     crop: tuple[float, ...] | str | None
     trim: int | str | None
@@ -109,9 +117,18 @@ class OptionKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to do with a picture. Fields are checked and brought to one form; see `OPTIONS`.
+    """What to do with a picture. Fields are checked and brought to one form.
 
+    Lengths are pixels, turns degrees, `expires` unix seconds; docs/options.md has what each does.
     Raises BadOptions (a ValueError) for a value that is not allowed.
+
+    Example:
+
+        from thumbproxy import Options
+
+        options = Options(width=400, height=300, fit="cover")
+        assert str(options) == "w_400,h_300,fit_cover"
+        assert Options.read("h_300,w_400,fit_cover") == options
     """
 
     crop: tuple[float, ...] | None = None

@@ -28,8 +28,17 @@ def keys_of(environ: Mapping[str, str]) -> tuple[str, ...]:
 class Signer:
     """Signs with the newest key, accepts any of them.
 
-    keys: newest first, each of 16 bytes of UTF-8 at least; ValueError otherwise.
+    keys  newest first, each of 16 bytes of UTF-8 at least
+
     To rotate, put a new key in front; to revoke what an old key signed, remove it.
+    Raises ValueError for a key that is too short, and if there is none.
+
+    Example:
+
+        from thumbproxy import Signer
+
+        signer = Signer(["your signing key"])
+        assert signer.verify("any text", signer.sign("any text"))
     """
 
     __slots__ = ("_keys",)
