@@ -88,8 +88,8 @@ def run(processes: Processes, source: str, seconds: float = 5, *, within: float 
 
 def pids(processes: Processes) -> set[int]:
     """Of all that it has, the fork server among them."""
-    crew = processes._pool.value.crew
-    server = crew and crew.starter._process
+    pool = processes._pool.value.pool
+    server = pool and pool.starter._process
     if server is None:
         return set()
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
@@ -333,10 +333,10 @@ def test_a_picture_whose_process_was_killed_is_made_by_another() -> None:
 
 def kill_whoever_works(processes: Processes, killed: set[int]) -> None:
     """With SIGKILL, as the kernel does when memory runs out."""
-    crew = processes._pool.value.made()
+    pool = processes._pool.value.made()
 
     def working() -> set[int]:
-        return {each.pid for each in tuple(crew._busy) if each.sandbox is not None} - killed
+        return {each.pid for each in tuple(pool._busy) if each.sandbox is not None} - killed
 
     wait_until(working)
     for pid in working():

@@ -1,1 +1,1 @@
-"""The object graph: settings in, a site out. It alone knows which implementations there are."""
+"""Builds all objects from the settings. Only this package knows the concrete implementations."""

@@ -1,4 +1,5 @@
-"""Settings in, object graph out: the one place that knows concrete engines, origins and caches."""
+"""Builds the application from its settings: the only place that connects engines, origins and
+caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in, adapters out: the concrete engines, origins, caches and CDNs that they name.
+"""Makes the engines, origins, caches and CDNs that the settings name.
 
 Faults are put into a list, so that all can be told at once.
 """

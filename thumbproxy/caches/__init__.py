@@ -1,1 +1,1 @@
-"""Caches: where finished renditions and sources are kept."""
+"""Caches: where renditions, records and the bytes of sources are stored."""

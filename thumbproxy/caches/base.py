@@ -1,4 +1,4 @@
-"""What the rest of thumbproxy knows of a cache."""
+"""The contract of a cache tier, and the values that it stores."""
 
 from __future__ import annotations
 

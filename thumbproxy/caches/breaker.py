@@ -1,4 +1,4 @@
-"""What a tier remembers of its own failures: one log line for each change, and a pause."""
+"""A circuit breaker: a tier that fails is not asked for a while, and each change is logged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of purges that hosts share, so that each removes what another was told to remove."""
+"""The log of purges that hosts share, so that each removes what another one has purged."""
 
 from __future__ import annotations
 

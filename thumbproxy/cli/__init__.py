@@ -1,4 +1,4 @@
-"""The command line. Each family of commands is a module; this is where they come together."""
+"""The command line: one module for each group of commands, combined here."""
 
 from __future__ import annotations
 

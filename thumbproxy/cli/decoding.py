@@ -1,4 +1,4 @@
-"""Whether bytes are a whole picture, found out where a decoder can harm nothing."""
+"""Decides whether bytes are a complete image, by decoding them in a sandboxed process."""
 
 from __future__ import annotations
 

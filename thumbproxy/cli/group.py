@@ -1,4 +1,4 @@
-"""What the commands share: how they fail, and where settings come from."""
+"""What the commands share: error handling, and reading the settings."""
 
 from __future__ import annotations
 

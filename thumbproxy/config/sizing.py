@@ -1,4 +1,4 @@
-"""How many processes and renders there are where nobody says, and bounds of memory that fit.
+"""The default numbers of processes and renders, and memory limits that fit.
 
 With the processors alone, a container with 16 of them and 512 MiB would be started 65 processes in,
 and end with the first pictures. So memory counts as well; docs/operating.md has the rule.

@@ -1,1 +1,1 @@
-"""What all parts are made with: errors, limits, formats, the values of a request."""
+"""The foundation of all packages: errors, limits, formats, and the values of a request."""

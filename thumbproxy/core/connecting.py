@@ -1,4 +1,4 @@
-"""TCP connections to hosts, without waiting longer than there is time."""
+"""TCP connections with a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that extras bring: who lacks one is told so where it is used, and by what to install it.
+"""Optional dependencies: a missing one is reported when it is used, with the extra to install.
 
     lacking = Lacking()
     with lacking:

@@ -1,4 +1,4 @@
-"""What becomes of locks, slots, pools and connections when the process forks.
+"""Keeps locks, slots, pools and connections valid when the process forks.
 
 A forked child has one thread, the one that forked, and a copy of everything else: locks that were
 held by threads which are not there, slots that nobody gives back, pools without threads,

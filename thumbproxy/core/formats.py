@@ -1,4 +1,4 @@
-"""The formats of pictures: what each is called, how it is recognised, and what it can hold.
+"""The formats of images: names, first bytes and capabilities.
 
 A format is an entry here, and a package in imaging/codecs that reads or writes it. What a URL may
 ask for, what is negotiated, and which files lie in the cache, follow from what stands here.

@@ -1,4 +1,4 @@
-"""What one request may cost, as values."""
+"""The limits of one request, as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results that are kept for when the same is asked again."""
+"""A bounded cache for results of functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why something cannot be written, in words that say what to do next.
+"""Explains why something cannot be written, and what to do about it.
 
 For a file system that has no inodes left the kernel has the same error, and the same words, as for
 one without space; and its words for a quota do not say where.

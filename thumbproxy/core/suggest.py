@@ -1,4 +1,4 @@
-"""What was probably meant by a name that there is not."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 

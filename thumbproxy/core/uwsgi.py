@@ -1,4 +1,4 @@
-"""uWSGI, where it runs us: what its module tells, and what it has to be told."""
+"""Support for uWSGI: its module, and warnings about its settings."""
 
 from __future__ import annotations
 

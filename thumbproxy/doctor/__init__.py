@@ -1,1 +1,1 @@
-"""What `thumbproxy doctor` looks at, before it hurts."""
+"""The checks of `thumbproxy doctor`."""

@@ -1,4 +1,4 @@
-"""Holes of decoders that are known and mended in a later version.
+"""Known vulnerabilities of decoders that are fixed in a later version.
 
 Only those that a picture from outside can reach here. Sources: the advisories named, the release
 notes of Pillow 13.0.0 and of libwebp 1.3.2, dav1d 1.4.0, libavif 1.3.0.

@@ -1,4 +1,4 @@
-"""What the machine, or its container, gives: memory, open files, shared memory."""
+"""The resources of the machine or its container: memory, open files, shared memory."""
 
 from __future__ import annotations
 

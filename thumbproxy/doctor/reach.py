@@ -1,4 +1,4 @@
-"""What a server has to reach: its origins, its upstream, nginx's cache; and where it listens."""
+"""Whether a server can reach its origins, its upstream and nginx's cache, and can listen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that can be used, and should not be."""
+"""Settings that are valid but unsafe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where pictures are made: tried out with one."""
+"""Checks the sandbox by making an image in it."""
 
 from __future__ import annotations
 

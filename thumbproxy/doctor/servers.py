@@ -1,4 +1,4 @@
-"""memcached servers: what they are, and what they would do to us."""
+"""Checks memcached servers: versions, settings, and whether others can reach them."""
 
 from __future__ import annotations
 

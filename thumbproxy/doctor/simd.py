@@ -1,4 +1,4 @@
-"""Which vector instructions Pillow-SIMD was compiled for. It does not say so itself."""
+"""The vector instructions for which Pillow-SIMD was compiled. It does not tell this itself."""
 
 from __future__ import annotations
 

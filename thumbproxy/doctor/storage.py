@@ -1,4 +1,4 @@
-"""The cache directory, and the file system that it is on."""
+"""Checks the cache directory and its file system."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _kind(directory: Path, mount: Mount, settings: Settings) -> Iterator[Finding
         )
     else:
         yield Finding(_GROUP, "ok", where)
-    # We note each use ourselves, once an hour (caches/reading.py); nginx leaves it to the kernel.
+    # thumbproxy records each use itself, once an hour (reader.py); nginx leaves it to the kernel.
     if "noatime" in mount.options:
         yield Finding(
             _GROUP, "note",

@@ -1,4 +1,4 @@
-"""Findings as lines for people, and as facts for programs."""
+"""Findings as lines of text, and as values for programs."""
 
 from __future__ import annotations
 

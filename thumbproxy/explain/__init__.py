@@ -1,1 +1,1 @@
-"""Why a thumbnail is as it is: what its URL means, what is kept of it, what a request would get."""
+"""Explains a URL: its meaning, what is stored for it, and what a request would get now."""

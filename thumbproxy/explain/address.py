@@ -1,4 +1,4 @@
-"""What an address means, and what is wrong with it."""
+"""The meaning of a URL, and what is wrong with it."""
 
 from __future__ import annotations
 

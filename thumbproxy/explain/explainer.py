@@ -1,4 +1,4 @@
-"""Gathers what there is to say about an address, as plain facts."""
+"""Collects what is known about a URL, as plain values."""
 
 from __future__ import annotations
 

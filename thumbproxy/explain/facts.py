@@ -1,4 +1,4 @@
-"""Facts about one thing each, as plain values; times under names that end in _at or _until."""
+"""The sections of an explanation, as plain values; times have names that end in _at or _until."""
 
 from __future__ import annotations
 

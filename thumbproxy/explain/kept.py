@@ -1,4 +1,4 @@
-"""What the caches have of a source, found out without changing anything in them."""
+"""What the caches contain for a source, read without changing anything."""
 
 from __future__ import annotations
 

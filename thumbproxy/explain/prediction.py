@@ -1,4 +1,4 @@
-"""What a request would get now: the rules of the service, told and not carried out."""
+"""Predicts what a request would get now, by the rules of the service, without doing anything."""
 
 from __future__ import annotations
 

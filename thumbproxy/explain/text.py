@@ -1,4 +1,4 @@
-"""Facts as lines for people."""
+"""Explanations as lines of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the header fields of a response say of caching it, read (RFC 9111 section 5, RFC 9213)."""
+"""Parses what the headers of a response say about caching (RFC 9111 section 5, RFC 9213)."""
 
 from __future__ import annotations
 

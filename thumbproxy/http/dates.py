@@ -1,5 +1,5 @@
-"""Dates of HTTP (RFC 9110 section 5.6.7), read as a cache must: what has none of the three formats
-is no date."""
+"""HTTP dates (RFC 9110 section 5.6.7), parsed as a cache must: a value in none of the three formats
+is not a date."""
 
 from __future__ import annotations
 

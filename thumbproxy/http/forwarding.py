@@ -1,5 +1,5 @@
-"""What a gateway does to requests and replies that it passes on (RFC 9110 section 7): rules,
-without any I/O."""
+"""The rules for requests and responses that a gateway forwards (RFC 9110 section 7), without any
+I/O."""
 
 from __future__ import annotations
 

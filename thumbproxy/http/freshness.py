@@ -1,4 +1,4 @@
-"""What an origin's response headers let a shared cache do (RFC 9111). Rules only, no I/O."""
+"""The rules for how long a shared cache may use a response (RFC 9111), without any I/O."""
 
 from __future__ import annotations
 

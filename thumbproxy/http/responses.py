@@ -1,4 +1,4 @@
-"""Replies as values: a rendition or an error in, status, headers and body out."""
+"""Responses as values: from a rendition or an error to status, headers and body."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class CachePolicy:
 
     accel   an internal location of nginx whose files are those of the cache directory, like
             "/_thumbproxy": nginx then sends what lies there (X-Accel-Redirect). "" for no nginx
-    tagged  headers with tags for a CDN (tags.py)
+    tagged  headers with tags for a CDN (cache_tags.py)
     origins_count
             whether an origin's own word counts before max_age
     """

@@ -1,1 +1,1 @@
-"""Engines: encoded pictures in, encoded pictures out."""
+"""Engines: from the bytes of a source to the bytes of a rendition."""

@@ -1,4 +1,4 @@
-"""Transparency: what has it, and how it is put on something."""
+"""Transparency: which images have it, and compositing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the pixels can tell before everything is planned: a border, and what matters."""
+"""What the plan needs from the pixels: a uniform border, and the focal point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of thumbproxy knows of an engine."""
+"""The contract of an engine."""
 
 from __future__ import annotations
 

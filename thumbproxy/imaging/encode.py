@@ -1,4 +1,4 @@
-"""Pixels to encoded bytes, always in memory and without metadata.
+"""Encodes pixels, always in memory and without metadata.
 
 What is chosen by each format's package in codecs, and what it costs: docs/encoders.md.
 """

@@ -1,4 +1,4 @@
-"""The one thing that a picture's EXIF and XMP are read for: its orientation."""
+"""The orientation of an image, from its EXIF and XMP; nothing else is read from these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The EXIF fields that the info document may tell, if the configuration names them."""
+"""The EXIF fields that the info document may contain, if the configuration lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The highest quality whose file is not too large."""
+"""Finds the highest quality whose file is not too large."""
 
 from __future__ import annotations
 

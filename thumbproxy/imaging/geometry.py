@@ -1,4 +1,4 @@
-"""Every number of a render, before a pixel is touched. Pure.
+"""Computes all sizes and positions of a render before any pixel is processed. Pure.
 
 Options speak of the upright picture; decoding and resizing happen on the sensor's, because turning
 a small picture is cheaper than turning a large one. So the plan translates, and the steps only

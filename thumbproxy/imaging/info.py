@@ -1,4 +1,4 @@
-"""The info document: what a page may want to know of a picture before it loads it."""
+"""The info document: what a page may want to know of an image before it loads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step of the pipeline may know."""
+"""The input of a step of the pipeline."""
 
 from __future__ import annotations
 

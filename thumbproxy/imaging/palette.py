@@ -1,4 +1,4 @@
-"""One colour that stands for a picture: what a page shows while the picture is on its way."""
+"""The average and the dominant colour of an image, for pages to show until it arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several outputs of one picture share: what is seen in it, pixels, and smaller copies."""
+"""What several outputs of one image share: the analysis, the pixels, and smaller copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture made small enough to be looked at as an array."""
+"""A small copy of an image, as an array for analysis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a crop should look: the focal point of `g_smart`. The method is told in docs/smart.md."""
+"""The focal point of `g_smart`. The method is described in docs/smart.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory for pixels that is used again: fresh memory costs the kernel clearing every page of it.
+"""Reuses memory for pixels: the kernel has to clear every page of fresh memory.
 
 That is 5 to 10 % of a decode. Shared by all threads, so that what stays allocated depends on how
 many render at once and not on how many threads have ever rendered.

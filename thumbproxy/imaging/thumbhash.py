@@ -1,4 +1,4 @@
-"""Placeholders: a few bytes that look like the picture, for a page to show until it arrives."""
+"""Placeholders: a few bytes that look like the image, for a page to show until it arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The border that `trim` cuts."""
+"""The border that `trim` removes."""
 
 from __future__ import annotations
 

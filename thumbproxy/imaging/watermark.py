@@ -1,4 +1,4 @@
-"""Watermarks: pictures of the configuration that are put on renditions."""
+"""Watermarks: configured images that are drawn on renditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of thumbproxy knows of an origin."""
+"""The contract of an origin."""
 
 from __future__ import annotations
 

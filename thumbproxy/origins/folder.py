@@ -1,4 +1,4 @@
-"""Sources that are files of a folder on this machine."""
+"""An origin whose sources are files of a folder on this machine."""
 
 from __future__ import annotations
 

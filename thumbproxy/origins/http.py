@@ -1,4 +1,4 @@
-"""Sources that an HTTP server has."""
+"""An origin whose sources are on an HTTP server."""
 
 from __future__ import annotations
 

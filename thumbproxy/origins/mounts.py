@@ -1,4 +1,4 @@
-"""Which origin a source belongs to."""
+"""Finds the origin of a source by its prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources that are absolute URLs, of hosts that the configuration names."""
+"""An origin whose sources are absolute URLs, of hosts that the configuration lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources as request targets: from decoded text to what stands in a request line."""
+"""Converts sources, which are decoded text, to request targets."""
 
 from __future__ import annotations
 

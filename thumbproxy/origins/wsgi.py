@@ -1,4 +1,4 @@
-"""Sources that a WSGI app in this process serves."""
+"""An origin whose sources are served by a WSGI application in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one host does about purges: its own, which it tells the others, and those of the others."""
+"""Purges of one host: its own, which it reports to the others, and those of the others."""
 
 from __future__ import annotations
 

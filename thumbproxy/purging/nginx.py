@@ -1,4 +1,4 @@
-"""Purges what nginx keeps by itself (`proxy_cache` in conf/nginx.conf).
+"""Purges nginx's own copies (`proxy_cache` in conf/nginx.conf).
 
 nginx takes a file of its cache that is missing for a miss, so removing the file is enough; the
 source is read from the key that nginx writes into each file.

@@ -1,4 +1,5 @@
-"""Purging: removing what is kept of a source, a folder, or everything, wherever it is kept."""
+"""Purging: removes what is stored of a source, of a folder, or altogether, wherever it is
+stored."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from thumbproxy.telemetry.metrics import Metrics, ScopeKind
 from thumbproxy.urls.codec import AUTO
 
 log = logging.getLogger(__name__)
-# Called after a purge with what it was about, and the tag of that (tags.py).
+# Called after a purge with what it was about, and the tag of that (cache_tags.py).
 Hook = Callable[[Scope, str], object]
 
 _FORMATS = "|".join([*OUTPUTS, AUTO])

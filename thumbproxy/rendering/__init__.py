@@ -1,1 +1,1 @@
-"""Where an engine does its work: in threads of this process, or in processes of their own."""
+"""Runs an engine in threads of this process, or in processes of their own."""

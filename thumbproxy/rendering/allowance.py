@@ -1,4 +1,5 @@
-"""Who is to blame for a render that goes on: its picture, or a processor that others have."""
+"""Whether a render takes long because of its image, or because other processes use the
+processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of thumbproxy knows of where renders are done."""
+"""The contract of a runner, which runs an engine."""
 
 from __future__ import annotations
 

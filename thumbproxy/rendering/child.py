@@ -1,4 +1,4 @@
-"""What a render process does: orders in, pictures out, until it is told to end."""
+"""The main loop of a render process: tasks in, images out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a render process gives up before it reads a first byte of a picture."""
+"""The privileges that a render process gives up before it reads the first byte of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of the kernel that Python has no names for."""
+"""System calls for which Python has no functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The render processes of one process: who is idle, who works, and who comes after whom."""
+"""The render processes of one process: idle ones, busy ones, and the queue for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders in processes of their own, so that a picture can harm nothing but itself."""
+"""Renders in processes of their own, so that an image can damage nothing but its own render."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Processes:
         self._limits = limits
         self._plan = Plan(pickle.dumps(engine), memory)
         self._metrics = metrics or Metrics()
-        crew = partial(ProcessPool, self._plan, size, self._metrics, jobs=jobs, resident=resident)
-        self._pool = PerProcess(lambda: _Lazily(crew), _Lazily.abandon)
+        pool = partial(ProcessPool, self._plan, size, self._metrics, jobs=jobs, resident=resident)
+        self._pool = PerProcess(lambda: _Lazily(pool), _Lazily.abandon)
         weakref.finalize(self, _close, self._pool)
 
     def start(self) -> None:
@@ -70,49 +70,49 @@ class Processes:
 
     def run(self, task: Task, deadline: Deadline, ended: Callable[[], None]) -> list[Encoded]:
         try:
-            crew = self._pool.value.made()
+            pool = self._pool.value.made()
             try:
-                return self._make(crew, task, deadline, fresh=False)
+                return self._make(pool, task, deadline, fresh=False)
             except _OnceMore as error:
                 if deadline.passed:
                     raise TooSlow(log=str(error)) from None
-                return self._make(crew, task, deadline, fresh=True)
+                return self._make(pool, task, deadline, fresh=True)
         finally:
             ended()
 
     def pool_status(self) -> PoolStatus:
-        crew = self._pool.value.crew
-        if crew is None:
+        pool = self._pool.value.pool
+        if pool is None:
             return PoolStatus("processes", self.size, 0, {})
-        return PoolStatus("processes", self.size, crew.ready, crew.sandbox)
+        return PoolStatus("processes", self.size, pool.ready, pool.sandbox)
 
     def close(self) -> None:
         self._pool.value.close()
 
     def _make(
-        self, crew: ProcessPool, task: Task, deadline: Deadline, *, fresh: bool
+        self, pool: ProcessPool, task: Task, deadline: Deadline, *, fresh: bool
     ) -> list[Encoded]:
-        process = crew.take(deadline, fresh=fresh)
+        process = pool.take(deadline, fresh=fresh)
         used = process.done > 0
         failure: ThumbproxyError
         try:
             pictures = process.make(task, self._limits, deadline)
         except TooSlow as error:
-            crew.dismiss(process, "killed", error.log)
+            pool.dismiss(process, "killed", error.log)
             raise
         except ProtocolError as error:
-            crew.dismiss(process, "crashed", f"it sent nonsense: {error}")
+            pool.dismiss(process, "crashed", f"it sent nonsense: {error}")
             failure = DecoderFailed(log=f"a render process sent nonsense: {error}")
         except Gone:
-            failure = _buried(crew, process)
+            failure = _buried(pool, process)
         except ThumbproxyError:
-            crew.give_back(process)
+            pool.give_back(process)
             raise
         except BaseException:
-            crew.dismiss(process, "killed", "its render was given up")
+            pool.dismiss(process, "killed", "its render was given up")
             raise
         else:
-            crew.give_back(process)
+            pool.give_back(process)
             return pictures
         again = used if isinstance(failure, DecoderFailed) else not isinstance(failure, TooSlow)
         if again and not fresh:
@@ -120,16 +120,16 @@ class Processes:
         raise failure
 
 
-def _buried(crew: ProcessPool, process: RenderProcess) -> ThumbproxyError:
+def _buried(pool: ProcessPool, process: RenderProcess) -> ThumbproxyError:
     """What to raise for a process that has gone, which is dismissed."""
     try:
-        status = crew.how_ended(process)
+        status = pool.how_ended(process)
     except Overloaded as error:
-        crew.dismiss(process, "crashed", f"ended, nobody tells how: {error.log}")
+        pool.dismiss(process, "crashed", f"ended, nobody tells how: {error.log}")
         return RenderKilled(log=f"its render process {process.pid} ended: {error.log}")
     told = ending(status)
     why = f"its render process {process.pid} {told}"
-    crew.dismiss(process, "killed" if status == -signal.SIGXCPU else "crashed", told)
+    pool.dismiss(process, "killed" if status == -signal.SIGXCPU else "crashed", told)
     if status is None:
         return EngineFailed(log=why)
     blamed = {-signal.SIGXCPU: RenderTooSlow, -signal.SIGKILL: RenderKilled}
@@ -141,30 +141,30 @@ class _OnceMore(Exception):
 
 
 class _Lazily:
-    """The crew of a process, from when it is needed until it is closed."""
+    """The process pool of a process, from when it is needed until it is closed."""
 
     def __init__(self, new: Callable[[], ProcessPool]) -> None:
         self._new = new
         self._lock = threading.Lock()
-        self.crew: ProcessPool | None = None
+        self.pool: ProcessPool | None = None
 
     def made(self) -> ProcessPool:
         with self._lock:
-            if self.crew is None:
-                self.crew = self._new()
-            return self.crew
+            if self.pool is None:
+                self.pool = self._new()
+            return self.pool
 
     def close(self) -> None:
         with self._lock:
-            crew, self.crew = self.crew, None
-        if crew is not None:
-            crew.close()
+            pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.close()
 
     def abandon(self) -> None:
         """In a child: it belongs to the parent."""
-        if self.crew is not None:
-            self.crew.abandon()
+        if self.pool is not None:
+            self.pool.abandon()
 
 
-def _close(crew: PerProcess[_Lazily]) -> None:
-    crew.value.close()
+def _close(pool: PerProcess[_Lazily]) -> None:
+    pool.value.close()

@@ -1,4 +1,4 @@
-"""seccomp: what a render needs of the kernel is let through, everything else is refused.
+"""seccomp: allows the system calls that a render needs, and refuses all others.
 
 linux/seccomp.h, linux/filter.h. The filter is a program of the old packet filter, which sees the
 number of a call and its arguments, but nothing that they point to. A refused call fails with EPERM,

@@ -1,4 +1,4 @@
-"""The fork server of this process: started when it is needed, and again when it has ended."""
+"""Starts the fork server of this process when it is needed, and again when it has ended."""
 
 from __future__ import annotations
 

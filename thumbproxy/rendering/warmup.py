@@ -1,4 +1,4 @@
-"""Has an engine load all that it may ever need, before it loses sight of files.
+"""Makes an engine load everything that it may ever need, before it loses access to files.
 
 Pillow loads its plugins, numpy its parts, and Python its encodings when they are first used.
 """

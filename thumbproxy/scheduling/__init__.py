@@ -1,1 +1,1 @@
-"""Who may do work that takes long, who waits for it, and doing a thing once."""
+"""Limits on concurrent work, queues, coalescing and leases."""

@@ -1,7 +1,7 @@
-"""Who may do work that takes long, and who waits for it.
+"""Limits how many requests may be misses, and how many renders run, at the same time.
 
 A hit takes a fraction of a millisecond; a miss waits for an origin, a decoder, or other requests.
-So misses pass a gate that leaves some threads of the server to hits, and a render needs a slot.
+So a limit on misses leaves some threads of the server to hits, and a render needs a slot.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Doing a thing once."""
+"""Coalescing: equal work is done once, among threads, processes and hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a thread reads a request from, and writes a reply to, without waiting long for a client.
+"""Reads requests and writes responses without blocking a thread for long because of a slow client.
 
 What a client does not take of a reply is kept, to be sent outside of the thread that made it, and
 bodies are gathered before a thread reads them. What then is left to wait for in a thread, bodies

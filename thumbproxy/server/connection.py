@@ -1,4 +1,4 @@
-"""Connections of clients: a request is gathered before a thread is given to it."""
+"""Connections of clients: a request is read completely before a thread is given to it."""
 
 from __future__ import annotations
 

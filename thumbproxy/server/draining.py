@@ -1,4 +1,5 @@
-"""A stop that is announced: for some seconds /readyz says that it comes, and all else goes on.
+"""An announced stop: for some seconds /readyz says that the server is stopping, and everything else
+continues.
 
 Load balancers and Kubernetes take a moment to see that a server is going. Whoever they send to it
 meanwhile would be refused, had it stopped to listen when it was told to.

@@ -1,4 +1,4 @@
-"""Whether a server could listen where it is told to, before anything is set up for it."""
+"""Whether a server could listen at its address, before anything is set up for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C library's heap, told what kind of process this is."""
+"""Configures the C library's allocator for this kind of process."""
 
 from __future__ import annotations
 

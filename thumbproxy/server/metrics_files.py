@@ -1,4 +1,5 @@
-"""Where the processes of a server count together, and what becomes of what the dead counted."""
+"""The directory in which the processes of a server share their metrics, and the counts of workers
+that have ended."""
 
 from __future__ import annotations
 

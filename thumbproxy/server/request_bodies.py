@@ -1,4 +1,4 @@
-"""Bodies of requests, gathered as they come before a thread is given to them.
+"""Reads the bodies of requests before a thread is given to them.
 
 Up to 64 KiB are kept in memory, the rest in an unnamed file where temporary files go. What is
 longer than may be kept is not refused: its thread reads on from the client.

@@ -1,4 +1,4 @@
-"""Replies on their way to clients, outside of the threads that made them."""
+"""Sends responses to clients outside of the threads that made them."""
 
 from __future__ import annotations
 

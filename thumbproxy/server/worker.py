@@ -1,4 +1,4 @@
-"""gunicorn's worker with threads, made patient: slow clients wait outside of its threads."""
+"""gunicorn's worker with threads, extended so that slow clients occupy no thread."""
 
 from __future__ import annotations
 

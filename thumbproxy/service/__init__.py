@@ -1,1 +1,1 @@
-"""A verified request in, a rendition out, each thing done once."""
+"""From a verified request to a rendition, each piece of work done once."""

@@ -1,4 +1,4 @@
-"""Whether the client of a request is still there, as far as its server lets us look.
+"""Whether the client of a request is still connected, as far as its server allows to find out.
 
 The kernel is asked itself, by poll(2). Python's sockets and its `select` may wait where they were
 told not to: a socket that has a timeout does, and so does everything that gevent has patched.

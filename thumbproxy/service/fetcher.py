@@ -1,4 +1,4 @@
-"""A question to an origin, and what its answer says of a source."""
+"""Requests to an origin, and the records that follow from its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders, so many at a time, and none twice of what has just brought a decoder down."""
+"""The queue of renders; an image that has just brought a decoder down is not tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request on its way through the service."""
+"""One request, and what the service needs to know for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of sources, in all caches: which of them stands, and what it is good for."""
+"""The records of sources, in all caches: which one is current, and what it may be used for."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class SourceRecords:
 
     def forget(self, source: str, began: float) -> None:
         """Let nothing stand of a source that may not be kept (any more)."""
-        # Not remembered for a second; but kept, against the answers from before (rounds.py).
+        # Not remembered for a second; but kept, against the answers from before (scan.py).
         gone = Failure(SourceNotFound.token, "", began)
         self.commit(source, FailureRecord(gone, Validators(), 0, began))
 

@@ -1,4 +1,5 @@
-"""Sources as they are now: fresh records, questions to origins, and what to do when those fail."""
+"""Determines the current version of a source: from a fresh record, or from its origin; and handles
+failures of the origin."""
 
 from __future__ import annotations
 

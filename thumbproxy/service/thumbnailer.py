@@ -1,4 +1,4 @@
-"""The service: a verified request in, a rendition out, each thing done once."""
+"""The service: from a verified request to a rendition, each piece of work done once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is counted, measured and logged."""
+"""Metrics and logs."""

@@ -1,4 +1,4 @@
-"""The access log: one line for each request, without what a client could forge one with."""
+"""The access log: one line for each request, which no client can forge."""
 
 from __future__ import annotations
 

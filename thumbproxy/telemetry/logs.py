@@ -1,4 +1,4 @@
-"""The server's log: for people or for programs, and never in anybody's way.
+"""The server's log: text or JSON, and never blocking.
 
 Every line goes through `Writer`, which hands it to a thread of its own. So a log that is not read
 (a pipe that is full, a disk that stalls) costs lines, which are counted, and never a request.

@@ -1,4 +1,4 @@
-"""What is counted and measured, for Prometheus.
+"""Metrics for Prometheus.
 
 `Metrics` is the contract, and counts nothing. `prometheus()` gives one that counts, once in a
 process. Label sets are closed: every series there can be is there from the start, at zero, and a

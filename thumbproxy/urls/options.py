@@ -1,4 +1,4 @@
-"""What to do with a picture: the options of a URL, one spelling for each.
+"""The options of a URL: what to do with an image, in exactly one spelling.
 
 `OPTIONS` is the table of the URL grammar: key, meaning, allowed values, in canonical order.
 Everything else here reads from it.

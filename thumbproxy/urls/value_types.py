@@ -1,4 +1,4 @@
-"""Kinds of values: what options and settings take, and how it is spelled."""
+"""The types of values of options and settings, and their spelling."""
 
 from __future__ import annotations
 

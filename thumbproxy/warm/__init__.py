@@ -1,1 +1,1 @@
-"""Making thumbnails before anybody asks for them."""
+"""Makes renditions before they are requested."""

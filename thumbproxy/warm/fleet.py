@@ -1,4 +1,4 @@
-"""Warming servers over HTTP, as their clients would."""
+"""Warms servers over HTTP, with the requests of their clients."""
 
 from __future__ import annotations
 

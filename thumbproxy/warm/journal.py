@@ -1,4 +1,4 @@
-"""What a run has done, in a file, so that another run can go on where it ended."""
+"""A file that records what a run has done, so that another run can resume."""
 
 from __future__ import annotations
 

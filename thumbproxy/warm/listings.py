@@ -1,4 +1,4 @@
-"""What to warm, from a URL: listings of S3 and what speaks like it, sitemaps, plain lists."""
+"""Sources from a URL: listings of S3 and compatible servers, sitemaps, plain lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads XML from the network as it comes in, bounded in every direction.
+"""Parses XML from the network as it arrives, with all sizes limited.
 
 A document type is refused before anything that it declares is read, so there are no entities
 but the five of XML itself, and none that could grow or lead to a file.

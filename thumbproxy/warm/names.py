@@ -1,4 +1,4 @@
-"""What to warm, as names of sources: from arguments, lists and folders."""
+"""Names of sources: from arguments, lists and folders."""
 
 from __future__ import annotations
 

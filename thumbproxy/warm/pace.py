@@ -1,4 +1,4 @@
-"""So many pictures in a second and no more."""
+"""Limits the number of images per second."""
 
 from __future__ import annotations
 

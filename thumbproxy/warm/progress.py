@@ -1,4 +1,4 @@
-"""Shows how far a run is: a bar on a terminal, else a line every few seconds."""
+"""Shows the progress of a run: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 

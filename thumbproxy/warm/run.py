@@ -1,4 +1,5 @@
-"""The loop: sources in, tasks done by a few threads, what came of them counted and written down."""
+"""The main loop: reads sources, has a few threads do their tasks, counts and records the
+results."""
 
 from __future__ import annotations
 

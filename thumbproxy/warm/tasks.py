@@ -1,4 +1,4 @@
-"""What there is to do for one source, and what came of it."""
+"""The work for one source, and its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which variants of a source are wanted: presets, options, widths and formats, multiplied."""
+"""Which variants of a source are made: all combinations of presets, options, widths and formats."""
 
 from __future__ import annotations
 

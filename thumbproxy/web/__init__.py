@@ -1,1 +1,1 @@
-"""The edge: WSGI in, WSGI out."""
+"""The WSGI interface."""

@@ -1,4 +1,4 @@
-"""What operators ask the standalone server."""
+"""Endpoints for operators: metrics and purges."""
 
 from __future__ import annotations
 

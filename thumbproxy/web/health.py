@@ -1,4 +1,5 @@
-"""Whether the standalone server can be asked: /healthz of its process, /readyz of all it needs."""
+"""Health checks of the standalone server: /healthz of its process, /readyz of everything it
+needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge: WSGI in, WSGI out (PEP 3333)."""
+"""The WSGI middleware (PEP 3333)."""
 
 from __future__ import annotations
 

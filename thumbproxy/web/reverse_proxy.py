@@ -1,4 +1,4 @@
-"""Every request that is not for a thumbnail, passed on to an HTTP server as it is."""
+"""Forwards every request that is not for a thumbnail to an HTTP server, unchanged."""
 
 from __future__ import annotations
 
@@ -148,16 +148,16 @@ def _pool(
 
 
 class Gated:
-    """Lets as many requests to `app` as the gate does, until their replies have been sent; the rest
-    get 503 at once. So an application that hangs leaves threads for hits."""
+    """Lets as many requests to `app` as the limit allows, until their replies have been sent; the
+    rest get 503 at once. So an application that hangs leaves threads for hits."""
 
-    def __init__(self, app: Any, gate: ConcurrencyLimit) -> None:
+    def __init__(self, app: Any, limit: ConcurrencyLimit) -> None:
         self._app = app
-        self._gate = gate
+        self._limit = limit
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            leave = self._gate.enter()
+            leave = self._limit.enter()
         except Overloaded as error:
             again = ("Retry-After", str(error.retry_after))
             refused = refusal(error.status, "Too many requests wait already.", again)

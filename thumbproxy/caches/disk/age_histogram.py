@@ -1,4 +1,4 @@
-"""How much of a cache was last used when: what is needed to remove the oldest part of it, without
+"""How many bytes and files were last used when. From this it follows which are the oldest, without
 a list of all files."""
 
 from __future__ import annotations

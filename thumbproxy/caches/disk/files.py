@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and trees that vanish at once."""
+"""Writes files that appear completely or not at all, and removes whole trees by renaming them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a disk cache holds, looked at file by file."""
+"""Counts what a disk cache holds, file by file."""
 
 from __future__ import annotations
 

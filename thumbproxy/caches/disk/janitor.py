@@ -1,4 +1,4 @@
-"""Keeps a cache directory within its bounds: wakes up when it is nearly full, one at a time."""
+"""Keeps a cache directory within its limits: runs when it is nearly full, one at a time."""
 
 from __future__ import annotations
 

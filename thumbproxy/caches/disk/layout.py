@@ -1,4 +1,4 @@
-"""Where things lie in a cache directory.
+"""The paths of everything in a cache directory.
 
 public/<source>/<options>.<signature>.<format>   may be served by anyone, without asking
 private/<source>/<the same>                      the other renditions

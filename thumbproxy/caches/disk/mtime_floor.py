@@ -1,4 +1,5 @@
-"""Dates of sources, which make their ETags, never go back: not by a purge, and not by a clock."""
+"""Modification times of sources, which are part of their ETags, never go back: not after a purge,
+and not after a change of the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The half of the disk tier that only reads."""
+"""The part of the disk tier that only reads."""
 
 from __future__ import annotations
 

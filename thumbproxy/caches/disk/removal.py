@@ -1,4 +1,4 @@
-"""What a purge, and a new version of a source, remove from the disk."""
+"""Removes files from the disk, for purges and for new versions of a source."""
 
 from __future__ import annotations
 

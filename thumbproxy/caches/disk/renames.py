@@ -1,4 +1,4 @@
-"""Puts a whole file into its place, whatever is there and wherever that is."""
+"""Renames a complete file to its place, whatever is there, on whatever file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look at everything in a cache directory: what is of no use, and what was used least.
+"""One scan of a cache directory: removes what is useless, and what was used least recently.
 
 Nobody who reads or writes is ever locked out of more than one source, for the moment that its
 files take to remove. No lock is needed for the pictures themselves: a reader that has a file open

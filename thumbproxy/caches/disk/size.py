@@ -1,4 +1,4 @@
-"""What files take of a file system."""
+"""How much space files occupy on a file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers that all processes of a cache directory keep in one file."""
+"""The counters that all processes of a cache directory share in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Looks for what is damaged in a cache directory, all of every file, while servers use it."""
+"""Finds damaged files in a cache directory by reading every file completely, while servers use
+it."""
 
 from __future__ import annotations
 

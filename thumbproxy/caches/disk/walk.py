@@ -1,4 +1,4 @@
-"""Looks at all files of a cache, however many there are and however deep, in bounded memory."""
+"""Visits all files of a cache, however many and however deep, with bounded memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The cache that hosts share."""
+"""The memcached tier, which hosts share."""

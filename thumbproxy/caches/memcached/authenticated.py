@@ -1,4 +1,4 @@
-"""Names and values that nobody can make who does not know a secret.
+"""Names and values that nobody can make without knowing a secret.
 
 A value is a frame: magic with the format's version, a MAC over its name and the payload, and the
 payload. So a reply to another request (a connection shared by a fork), a truncated value, one of

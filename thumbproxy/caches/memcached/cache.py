@@ -1,7 +1,7 @@
-"""The memcached tier: shared between hosts, bytes only, believed only when it proves itself.
+"""The memcached tier: shared between hosts, bytes only, each value authenticated.
 
-Each secret of a site has a ring: names and values that its seal makes (seal.py). All is written to
-the ring of the first secret, and read from those of all: so while one secret takes the place of
+Each secret of a site has a keyspace: the names and values that its seal makes (authenticated.py).
+Writes go to the keyspace of the first secret, reads to those of all: so while one secret replaces
 another, hosts that have changed already and hosts that have not find each other's work.
 """
 

@@ -1,4 +1,4 @@
-"""A client of memcached that believes nothing which a server has not been asked for."""
+"""A memcached client that accepts nothing that it has not asked for."""
 
 from __future__ import annotations
 

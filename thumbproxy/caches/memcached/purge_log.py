@@ -1,4 +1,4 @@
-"""The log of purges as it is in memcached."""
+"""The log of purges in memcached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to memcached servers, which may not answer."""
+"""Queries to memcached servers, any of which may fail."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The formats of pictures, each in a package of its own."""
+"""The formats of images, each in a package of its own."""

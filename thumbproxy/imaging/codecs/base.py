@@ -1,4 +1,4 @@
-"""What a format brings: how its pictures are recognised, read and written."""
+"""The contract of a codec: how files of a format are recognised, read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a picture before it is decoded, and how much of a file is read to know it."""
+"""What is known of an image before it is decoded, and how much of a file is read for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of every decoder of still pictures."""
+"""The last step of every decoder of still images."""
 
 from __future__ import annotations
 

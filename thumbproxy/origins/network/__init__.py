@@ -1,1 +1,1 @@
-"""Questions to HTTP servers, to addresses that are allowed."""
+"""Requests to HTTP servers, at allowed addresses only."""

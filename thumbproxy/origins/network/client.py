@@ -1,4 +1,4 @@
-"""Asks HTTP servers, where a guard allows it."""
+"""An HTTP client that connects only where a guard allows it."""
 
 from __future__ import annotations
 

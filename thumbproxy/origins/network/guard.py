@@ -1,4 +1,4 @@
-"""Connections that are only made to addresses which were looked at first."""
+"""Connections that are made only to addresses that were checked before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections for fetching sources: a deadline for all of a reply, and checked addresses."""
+"""Connections for fetching sources: a deadline for the whole response, and checked addresses."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""CDNs that are told of purges."""
+"""CDNs that are notified of purges."""

@@ -1,4 +1,5 @@
-"""One call of a CDN's HTTP API: bounded in time, tried again where that helps, secrets kept."""
+"""One request to the HTTP API of a CDN: with a deadline, retried where that helps, without
+revealing secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of thumbproxy knows of a CDN."""
+"""The contract of a CDN."""
 
 from __future__ import annotations
 
