@@ -10,12 +10,12 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from thumbproxy.config.schema import kind_of
-from thumbproxy.config.settings import GROUPS
+from thumbproxy.config.settings import DEFAULTS, GROUPS
 from thumbproxy.config.types import Duration, Size
 
 ROOT = Path(__file__).parent.parent
@@ -38,13 +38,9 @@ def introduction(group: type[Any]) -> tuple[str, str]:
     return title, text
 
 
-def default_of(setting: Field[Any]) -> Any:
-    return {} if setting.default is MISSING else setting.default
-
-
 def in_words(setting: Field[Any]) -> str:
     """A default as people write it."""
-    kind, value = kind_of(setting), default_of(setting)
+    kind, value = kind_of(setting), DEFAULTS[setting.name]
     if isinstance(value, bool):
         return str(value).lower()
     if value in ((), "", {}):
@@ -58,7 +54,7 @@ def in_words(setting: Field[Any]) -> str:
 
 def in_toml(setting: Field[Any]) -> str:
     """A default as a file has it."""
-    kind, value = kind_of(setting), default_of(setting)
+    kind, value = kind_of(setting), DEFAULTS[setting.name]
     if isinstance(kind, Size | Duration) and value:
         return json.dumps(kind.write(value))
     if isinstance(value, int) and not isinstance(value, bool):

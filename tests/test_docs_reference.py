@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from origin import jpeg, opened
 
 import thumbproxy
 from thumbproxy import SettingKeywords, Thumbnails
-from thumbproxy.config.settings import FIELDS, GROUPS, Settings
+from thumbproxy.config.settings import DEFAULTS, FIELDS, GROUPS, Settings
 from thumbproxy.config.types import Duration, Size
 
 settings_reference = script("settings-reference")
 api_reference = script("api-reference")
+ROOT = Path(__file__).parent.parent
 EXAMPLE = settings_reference.EXAMPLE.read_text()
 UNCOMMENTED = re.sub(r"(?m)^#(?=\w)", "", EXAMPLE)
 
@@ -106,6 +108,30 @@ def test_words_are_taken_wherever_settings_are_given(tmp_path: Path) -> None:
     settings = Settings.load(file, environ, {"source_ttl": "10 min"})
     told = settings.max_age, settings.max_source_bytes, settings.fetch_timeout, settings.source_ttl
     assert told == (172_800, 5 * 2**20, 1.5, 600)
+
+
+def claimed_defaults() -> Iterator[tuple[str, str, str]]:
+    """Page, setting and default, wherever the text or a table of another page says one."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text, table = path.read_text(), ""
+        if path.name == "configuration.md":
+            continue
+        for name, told in re.findall(r"`(\w+)`,? \(?([\w. ]{1,20}) by default", text):
+            if name in FIELDS:
+                yield path.name, name, told
+        for line in text.splitlines():
+            table = line if line.startswith("| setting | default |") else table
+            row = re.match(r"\| `(\w+)` \| (\w+(?: \w+)?) \|", line)
+            table = table if line.startswith("|") else ""
+            if table and row and row[1] in FIELDS:
+                yield path.name, row[1], row[2]
+
+
+def test_other_pages_tell_the_same_defaults() -> None:
+    claims = list(claimed_defaults())
+    assert {name for _, name, _ in claims} >= {"max_age", "keep_alive", "cache_max_bytes"}
+    for page, name, told in claims:
+        assert FIELDS[name].metadata["kind"].read(told) == DEFAULTS[name], (page, name)
 
 
 # -- docs/api.md -----------------------------------------------------------------------------

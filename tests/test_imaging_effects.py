@@ -317,11 +317,11 @@ def test_a_watermark_is_upright_and_in_srgb_as_a_source_would_be(tmp_path: Path)
 
 @pytest.mark.parametrize("format", [Format.PNG, Format.JPEG, Format.WEBP, Format.GIF])
 def test_every_format_takes_a_watermark(format: Format) -> None:
-    assert blue_box(marked("w_100", Watermark(MARK), format)) is not None
+    assert blue_box(marked("w_100", Watermark(MARK, (1, 1), 0.2, 0), format)) is not None
 
 
 def test_a_watermark_on_nothing_is_seen() -> None:
-    engine = PillowEngine(Limits(), watermarks={"logo": Watermark(MARK)})
+    engine = PillowEngine(Limits(), watermarks={"logo": Watermark(MARK, (1, 1), 0.2, 0)})
     image = rendered(encoded(Image.new("RGBA", (100, 50)), "PNG"), "wm_logo", engine=engine)
     assert image.getpixel((90, 45)) == (0, 0, 255, 255)
     assert image.getpixel((10, 10))[3] == 0  # type: ignore[index]
@@ -361,7 +361,7 @@ def test_steps_leave_what_they_were_given_as_it_was() -> None:
             {"background": "00ff00"}, {"watermark": "logo"},
         )
     ]  # fmt: skip
-    engine = PillowEngine(Limits(), watermarks={"logo": Watermark(MARK)})
+    engine = PillowEngine(Limits(), watermarks={"logo": Watermark(MARK, (1, 1), 0.2, 0)})
     for source in (PNG, encoded(clear(), "PNG"), encoded(quadrants().convert("LA"), "PNG")):
         together = engine.render_many(source, variants)
         for (options, format), made in zip(variants, together, strict=True):

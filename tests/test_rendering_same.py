@@ -26,7 +26,7 @@ from thumbproxy.urls.options import Options
 ENGINE = PillowEngine(
     Limits(),
     Encoding(progressive_jpg=True),
-    {"mark": Watermark(Image.new("RGBA", (20, 10), (200, 0, 0, 128)))},
+    {"mark": Watermark(Image.new("RGBA", (20, 10), (200, 0, 0, 128)), (1, 1), 0.2, 0)},
     ("Orientation", "Model"),
 )
 FORMATS = [*sorted(ENGINE.outputs, key=lambda format: format.value), Format.JSON]

@@ -13,7 +13,7 @@ from thumbproxy.assembly.build import ThumbProxy, standalone
 from thumbproxy.assembly.factories import engine_of, with_all_faults
 from thumbproxy.cli.group import cache_home, cache_options, serving_settings
 from thumbproxy.config.loading import overridden
-from thumbproxy.config.settings import Settings
+from thumbproxy.config.settings import DEFAULTS, Settings
 from thumbproxy.config.sizing import sized
 from thumbproxy.core.extras import Lacking
 from thumbproxy.core.resources import available
@@ -89,7 +89,7 @@ def _tell_overridden(config: str | None) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Show the pictures of this folder.",
 )
-@click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True)
+@click.option("--bind", metavar="HOST:PORT", default=DEFAULTS["bind"], show_default=True)
 @click.option(
     "--cache-dir",
     metavar="DIR",

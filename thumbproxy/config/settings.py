@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -167,6 +167,9 @@ class Settings(
 GROUPS: tuple[type[Any], ...] = Settings.__bases__
 FIELDS: Mapping[str, Field[Any]] = {
     setting.name: setting for group in GROUPS for setting in fields(group)
+}
+DEFAULTS: Mapping[str, Any] = {
+    name: {} if setting.default is MISSING else setting.default for name, setting in FIELDS.items()
 }
 
 

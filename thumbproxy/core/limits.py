@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+# Of address space, for a process that makes pictures; bytes.
+RENDER_MEMORY = 2 * 2**30
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -7,8 +7,9 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from thumbproxy.config.settings import Settings
+from thumbproxy.config.settings import DEFAULTS, Settings
 from thumbproxy.config.sizing import RENDER_BYTES, WORKER_BYTES
+from thumbproxy.config.types import Size
 from thumbproxy.core.resources import Bound, Resources, available, size
 from thumbproxy.doctor.findings import Finding
 from thumbproxy.scheduling.admission import misses_of
@@ -62,7 +63,7 @@ def _memory(settings: Settings, workers: int, memory: Bound) -> Iterator[Finding
     if not settings.render_memory:
         yield Finding(
             _GROUP, "warning", "render_memory is 0: one hostile picture can take all memory",
-            "set it; 2GiB is the default",
+            f"set it; {Size().write(DEFAULTS['render_memory'])} is the default",
         )  # fmt: skip
         return
     most = renders * settings.render_memory

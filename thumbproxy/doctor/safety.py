@@ -7,12 +7,11 @@ import math
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from thumbproxy.config.loading import overridden
-from thumbproxy.config.settings import Settings
+from thumbproxy.config.settings import DEFAULTS, Settings
+from thumbproxy.config.types import Size
 from thumbproxy.core.resources import size
 from thumbproxy.doctor.findings import Finding, Level
 from thumbproxy.scheduling.admission import misses_of
@@ -31,7 +30,6 @@ _PROTECTING = ("max_source_bytes", "max_source_pixels", "max_frames", "max_outpu
                "render_pixels", "render_memory")  # fmt: skip
 # Headers of fetches that hold no secret.
 _OPEN = {"accept", "accept-language", "user-agent"}
-_DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(Settings)}
 # Bytes of address space: libraries and arenas take some 200 MiB before there is any picture.
 _LITTLE_MEMORY = 512 * 1024 * 1024
 _METADATA = ipaddress.ip_address("169.254.169.254")
@@ -162,10 +160,10 @@ def _times(settings: Settings) -> Iterator[Finding]:
                   "leave it out: `serve` then uses processes")  # fmt: skip
     # Of settings that somebody made: a default gives way without a word.
     whole, fetch, render = settings.request_timeout, settings.fetch_timeout, settings.render_timeout
-    if fetch > whole and fetch != _DEFAULTS["fetch_timeout"]:
+    if fetch > whole and fetch != DEFAULTS["fetch_timeout"]:
         text = f"fetch_timeout ({fetch:g} s) is longer than request_timeout ({whole:g} s)"
         yield _of("warning", f"{text}, which ends it", "make request_timeout the longer one")
-    if render > whole / 2 and render != _DEFAULTS["render_timeout"]:
+    if render > whole / 2 and render != DEFAULTS["render_timeout"]:
         yield _of("note", f"render_timeout ({render:g} s) is clipped to half of request_timeout, "
                   f"{whole / 2:g} s", "raise request_timeout if that is too short")  # fmt: skip
 
@@ -173,13 +171,14 @@ def _times(settings: Settings) -> Iterator[Finding]:
 def _limits(settings: Settings) -> Iterator[Finding]:
     if settings.isolation == "processes" and 0 < settings.render_memory < _LITTLE_MEMORY:
         yield _of("warning", f"render_memory is {size(settings.render_memory)}: large pictures "
-                  "fail for want of memory", "512MiB at least; 2GiB is the default")  # fmt: skip
+                  "fail for want of memory", f"{Size().write(_LITTLE_MEMORY)} at least; "
+                  f"{Size().write(DEFAULTS['render_memory'])} is the default")  # fmt: skip
     if settings.render_pixels < settings.max_source_pixels:
         yield _of("note", f"render_pixels ({settings.render_pixels:,}) is below max_source_pixels "
                   f"({settings.max_source_pixels:,}): what is larger is made alone, while others "
                   "wait", "raise render_pixels if there is memory")  # fmt: skip
     for name in _PROTECTING:
-        value, default = getattr(settings, name), _DEFAULTS[name]
+        value, default = getattr(settings, name), DEFAULTS[name]
         if value > _FAR * default:
             yield _of("warning", f"{name} is {value:,}, {value / default:.0f} times the default: "
                       "one request may cost so much",

@@ -17,7 +17,6 @@ from thumbproxy.imaging.geometry import plan
 from thumbproxy.imaging.headers import read_header
 from thumbproxy.imaging.orientation import upright
 from thumbproxy.urls.options import Options
-from thumbproxy.urls.value_types import COMPASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,9 @@ class Watermark:
     """
 
     picture: Image.Image
-    position: tuple[float, float] = COMPASS["se"]
-    scale: float = 0.2
-    margin: int = 0
+    position: tuple[float, float]
+    scale: float
+    margin: int
 
     def box(self, width: int, height: int, dpr: float) -> Box:
         """Where it goes on a rendition of that size, px: wholly inside, its ratio kept."""

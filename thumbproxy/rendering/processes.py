@@ -19,7 +19,7 @@ from thumbproxy.core.errors import (
     TooSlow,
 )
 from thumbproxy.core.forking import PerProcess
-from thumbproxy.core.limits import Deadline, Limits
+from thumbproxy.core.limits import RENDER_MEMORY, Deadline, Limits
 from thumbproxy.core.media import Encoded
 from thumbproxy.imaging.base import Engine
 from thumbproxy.rendering.base import PoolStatus, Task
@@ -53,7 +53,7 @@ class Processes:
         size: int,
         *,
         metrics: Metrics | None = None,
-        memory: int = 2048 * _MIB,
+        memory: int = RENDER_MEMORY,
         jobs: int = 1000,
         resident: int = 256 * _MIB,
     ) -> None:

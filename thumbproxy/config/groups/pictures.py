@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thumbproxy.config.schema import setting
 from thumbproxy.config.types import Duration, ListOf, Size, Switch, WatermarkSetting, WatermarkTable
 from thumbproxy.core.formats import Encoding
-from thumbproxy.core.limits import Limits
+from thumbproxy.core.limits import RENDER_MEMORY, Limits
 from thumbproxy.http.negotiation import PREFERENCE
 from thumbproxy.urls.value_types import Choice, Number, Pattern
 
@@ -122,5 +122,5 @@ class RenderSettings:
         "pixels that all renders of a process hold at a time; others wait",
     )
     render_memory: int = setting(
-        Size(), 2 * 2**30, "address space of a process that makes pictures"
+        Size(), RENDER_MEMORY, "address space of a process that makes pictures"
     )
