@@ -102,6 +102,16 @@ def test_a_key_below_the_wrong_heading_is_explained_and_not_shown(tmp_path: Path
     assert KEY not in fault
 
 
+def test_settings_below_the_wrong_heading_hide_no_fault_of_an_origin(tmp_path: Path) -> None:
+    file = tmp_path / "thumbproxy.toml"
+    file.write_text('[origins]\n"a/" = 5\nthreads = 4\nmax_age = 60\n')
+    found = faults(file, {"THUMBPROXY_KEYS": KEY})
+    for name in ("threads", "max_age"):
+        assert f"origins in {file}: {name!r} is a setting and belongs above [origins]." in found
+    assert any("the entry 'a/' is neither" in fault for fault in found)
+    assert len(found) == 3
+
+
 def test_all_faults_are_reported_at_once_with_what_is_allowed(tmp_path: Path) -> None:
     file = tmp_path / "thumbproxy.toml"
     file.write_text('worker = 3\nthreads = "many"\nimmutable = "yes"\norigins = 5\n')

@@ -198,21 +198,22 @@ def _read(said: Said) -> Any:
     setting = FIELDS.get(said.name)
     if setting is None:
         raise SettingsError([unknown_setting(said.label, said.name)])
-    kind = kind_of(setting)
-    misplaced = _misplaced(said)
-    if misplaced:
-        raise SettingsError(misplaced)
+    kind, value, faults = kind_of(setting), said.value, []
+    if said.name == "origins" and isinstance(value, dict):
+        # What stands below the heading [origins] is an origin in TOML.
+        faults = [
+            f"{said.label}: {name!r} is a setting and belongs above [origins]."
+            for name in value
+            if name in FIELDS
+        ]
+        value = {name: entry for name, entry in value.items() if name not in FIELDS}
     try:
-        return kind.read(said.value) if said.text else kind.check(said.value)
+        read = kind.read(value) if said.text else kind.check(value)
     except REFUSALS as error:
-        raise SettingsError([_fault(said.label, setting, said.value, error)]) from None
-
-
-def _misplaced(said: Said) -> list[str]:
-    """Settings that stand below the heading [origins], which makes them origins in TOML."""
-    table = said.value if said.name == "origins" and isinstance(said.value, dict) else {}
-    names = ", ".join(repr(name) for name in table if name in FIELDS)
-    return [f"{said.label}: {names} is a setting and belongs above [origins]."] if names else []
+        faults.append(_fault(said.label, setting, value, error))
+    if faults:
+        raise SettingsError(faults)
+    return read
 
 
 def unknown_setting(label: str, name: str) -> str:
