@@ -80,7 +80,7 @@ class PurgeResult:
         return not self.failed
 
     def to_json(self) -> str:
-        """The fields as a JSON object, as `thumbproxy purge --json` and PURGE answer."""
+        """The fields as a JSON object, as the command with `--json` and PURGE answer."""
         told = {
             "scope": self.scope,
             "files": self.files,
