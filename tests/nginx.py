@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from servers import mortal
+
 CONF = Path(__file__).parent.parent / "conf" / "nginx.conf"
 PROGRAM = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
@@ -70,7 +72,9 @@ def running(
         with (folder / "error.log").open("wb") as log:
             directives = f"daemon off; pid {folder / 'nginx.pid'};"
             process = subprocess.Popen(
-                [PROGRAM, "-p", str(folder), "-c", str(conf), "-e", "stderr", "-g", directives],
+                mortal(
+                    [PROGRAM, "-p", str(folder), "-c", str(conf), "-e", "stderr", "-g", directives]
+                ),
                 stderr=log,
                 pass_fds=[listening.fileno()],
                 env={"NGINX": f"{listening.fileno()};"},

@@ -1,4 +1,5 @@
-"""Real servers for tests: each on a free port of the loopback interface, ended by its own id."""
+"""Real servers for tests: each on a free port of the loopback interface, ended by its own id, or
+with the process that started it, however that ends."""
 
 from __future__ import annotations
 
@@ -86,9 +87,27 @@ def freeze(pid: int) -> None:
         threading.Event().wait(0.001)
 
 
+def program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/bin:/usr/sbin")
+    assert path, f"{name} is not installed; `make setup` does that"
+    return path
+
+
+def mortal(command: list[str], user: str | None = None) -> list[str]:
+    """The command, told to end by the kernel when the thread that starts it has ended.
+
+    user: whose it is, instead of root's. A program that changes its user by itself would lose what
+    it is to be told.
+    """
+    change = ["--reuid", user, "--clear-groups"] if user and os.geteuid() == 0 else []
+    return [program("setpriv"), *change, "--pdeathsig", "TERM", "--", *command]
+
+
 @contextmanager
-def running(command: list[str], port: int, **options: Any) -> Iterator[Server]:
-    process = subprocess.Popen(command, start_new_session=True, **options)
+def running(
+    command: list[str], port: int, user: str | None = None, **options: Any
+) -> Iterator[Server]:
+    process = subprocess.Popen(mortal(command, user), start_new_session=True, **options)
     try:
         wait_for(port, process)
         yield Server(port, process)
@@ -107,21 +126,17 @@ def running(command: list[str], port: int, **options: Any) -> Iterator[Server]:
 
 @contextmanager
 def memcached(port: int | None = None) -> Iterator[Server]:
-    program = shutil.which("memcached", path=f"{os.environ['PATH']}:/usr/bin")
-    assert program, "memcached is not installed; `make setup` does that"
     port = port or free_port()
-    command = [program, "-l", HOST, "-p", str(port), "-U", "0", "-m", "64", "-u", "nobody"]
-    with running(command, port) as server:
+    command = [program("memcached"), "-l", HOST, "-p", str(port), "-U", "0", "-m", "64"]
+    with running(command, port, "nobody") as server:
         yield server
 
 
 @contextmanager
 def memcached_at(path: Path, user: str = "root") -> Iterator[None]:
     """One that listens on a Unix socket."""
-    program = shutil.which("memcached", path=f"{os.environ['PATH']}:/usr/bin")
-    assert program
-    command = [program, "-s", str(path), "-a", "0777", "-m", "64", "-u", user]
-    process = subprocess.Popen(command, start_new_session=True)
+    command = [program("memcached"), "-s", str(path), "-a", "0777", "-m", "64", "-u", user]
+    process = subprocess.Popen(mortal(command), start_new_session=True)
     try:
         deadline = time.monotonic() + 20
         while not _accepts(path):
@@ -146,8 +161,8 @@ def thumbproxy(
 ) -> Iterator[Server]:
     """`thumbproxy serve` with one key; its log goes to our standard error, or into a file."""
     port = port or free_port()
-    program = Path(__file__).with_name("recorded.py")
-    command = [sys.executable, str(program), "serve", "--bind", f"{HOST}:{port}", *arguments]
+    recorded = Path(__file__).with_name("recorded.py")
+    command = [sys.executable, str(recorded), "serve", "--bind", f"{HOST}:{port}", *arguments]
     clean = {name: value for name, value in os.environ.items() if "THUMBPROXY" not in name}
     environ = {"THUMBPROXY_KEYS": KEY, "THUMBPROXY_WORKERS": "2", **environ}
     with (

@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "thumbproxy"
@@ -68,7 +69,10 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+@cache
+def modules() -> dict[str, ast.Module]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {module_name(path): ast.parse(path.read_text()) for path in paths}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -87,15 +91,20 @@ def ours(tree: ast.AST) -> set[str]:
     for name in imported(tree):
         parts = name.split(".")
         if parts.pop(0) == "thumbproxy":
-            while parts and ".".join(parts) not in MODULES:
+            while parts and ".".join(parts) not in modules():
                 parts.pop()
             if parts:
                 found.add(".".join(parts))
     return found
 
 
-IMPORTS = {name: ours(tree) for name, tree in MODULES.items() if name not in TOP}
-EDGES = [(name, other) for name, others in IMPORTS.items() for other in sorted(others)]
+@cache
+def imports() -> dict[str, set[str]]:
+    return {name: ours(tree) for name, tree in modules().items() if name not in TOP}
+
+
+def edges() -> list[tuple[str, str]]:
+    return [(name, other) for name, others in imports().items() for other in sorted(others)]
 
 
 def within(name: str, packages: set[str]) -> bool:
@@ -122,7 +131,7 @@ def test_the_table_is_the_one_in_the_documentation() -> None:
 def test_imports_point_to_lines_above() -> None:
     wrong = [
         f"{name} imports {other}"
-        for name, other in EDGES
+        for name, other in edges()
         if package(name) != package(other)
         and other not in TOP
         and LAYER[package(other)] >= LAYER[package(name)]
@@ -133,7 +142,7 @@ def test_imports_point_to_lines_above() -> None:
 def test_only_assembly_knows_which_implementations_there_are() -> None:
     wrong = [
         f"{name} imports {other}"
-        for name, other in EDGES
+        for name, other in edges()
         for family, contract in CONTRACTS.items()
         if within(other, {family})
         and other not in contract
@@ -145,7 +154,7 @@ def test_only_assembly_knows_which_implementations_there_are() -> None:
 def test_only_the_edge_reads_settings() -> None:
     wrong = [
         f"{name} imports {other}"
-        for name, other in EDGES
+        for name, other in edges()
         if within(other, {"config"}) and not within(name, READ_SETTINGS)
     ]
     assert not wrong
@@ -157,18 +166,18 @@ def test_no_module_leads_back_to_itself() -> None:
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " → ".join((*path, name))
         if name not in finished:
-            for other in sorted(IMPORTS.get(name, ())):
+            for other in sorted(imports().get(name, ())):
                 visit(other, (*path, name))
             finished.add(name)
 
-    for name in IMPORTS:
+    for name in imports():
         visit(name, ())
 
 
 def test_our_own_modules_are_imported_at_the_top() -> None:
     wrong = [
         f"{name}, line {node.lineno}"
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         if name not in TOP
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and ours(node)
@@ -179,7 +188,7 @@ def test_our_own_modules_are_imported_at_the_top() -> None:
 def test_each_library_has_its_owners() -> None:
     known = {*OWNERS, "thumbproxy", "werkzeug", "urllib3", "_typeshed", *sys.stdlib_module_names}
     wrong = set()
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         for full in imported(tree):
             library = full.partition(".")[0]
             assert library in known, f"{name} imports {full}: who is to own it?"
