@@ -46,7 +46,9 @@ def neighbours(count: int, cores: set[int]) -> Iterator[None]:
 
 
 def renders(runner: Runner, seconds: float) -> Renders:
-    return Renders(HostileEngine(), runner, pixels=10**6, seconds=seconds, metrics=Metrics())
+    return Renders(
+        HostileEngine(), runner, pixels=10**6, seconds=seconds, metrics=Metrics(), failure_ttl=60
+    )
 
 
 def made(renders: Renders, source: str, within: float) -> str:

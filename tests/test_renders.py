@@ -221,7 +221,9 @@ def test_the_engine_counts_what_the_decoder_makes() -> None:
 
 
 def test_threads_make_pictures() -> None:
-    made = Renders(ENGINE, Threads(ENGINE, 2), pixels=10**9, seconds=5, metrics=Metrics())
+    made = Renders(
+        ENGINE, Threads(ENGINE, 2), pixels=10**9, seconds=5, metrics=Metrics(), failure_ttl=60
+    )
     source = encoded(quadrants(50, 40), "PNG")
     info = ENGINE.inspect(source)
     picture = made.one("1", info, lambda: source, SMALL, deadline=Deadline(5))
@@ -242,7 +244,9 @@ def test_a_thread_that_goes_on_after_the_deadline_keeps_its_slot() -> None:
             return Encoded(b"late", Format.PNG, 1, 1)
 
     engine = Stuck(Limits())
-    made = Renders(engine, Threads(engine, 1), pixels=10**9, seconds=0.05, metrics=Metrics())
+    made = Renders(
+        engine, Threads(engine, 1), pixels=10**9, seconds=0.05, metrics=Metrics(), failure_ttl=60
+    )
     with pytest.raises(RenderTooSlow):
         one(made)
     with pytest.raises(Overloaded):
