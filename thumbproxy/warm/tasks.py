@@ -79,7 +79,3 @@ class Planner:
             " ".join([path, *(format.value for format in formats)]) for path, formats in wanted
         ]
         return Task(entry.source, tuple(wanted), digest([self._where, *names]))
-
-
-def _extensions(formats: tuple[Format, ...]) -> str:
-    return " ".join(format.extension for format in formats)

@@ -157,7 +157,7 @@ class _Level:
         )
 
     def below(self, rest: Callable[[], None]) -> Generator[str, None, None]:
-        """Names of directories, each once; files go onto the shelf on the way."""
+        """Names of directories, each once; files are noted in `directory` on the way."""
         for number, (folder, base) in enumerate(zip(self._folders, self._bases, strict=True)):
             with self.directory.passing_over(), os.scandir(base) as opened:
                 self.directory.folders.append(folder)
